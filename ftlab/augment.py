@@ -1,0 +1,62 @@
+"""Augmentation of a batch on its device, drawn from torch's global generator.
+
+`none` as in the papers' own code for their comparison; `light` small turns, shifts, zooms and
+changes of brightness and contrast; `ttl` the random resized crop of Peng et al. 2023. Mirror
+images are off unless asked for: left and right differ in a chest.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PRESETS = ("none", "light", "ttl")
+
+
+def augment(pixels: Tensor, preset: str, flips: bool) -> Tensor:
+    """Pixels (B, H, W, 3) in 0..255 to pixels of the same shape; uint8 as given where unchanged."""
+    if preset == "none" and not flips:
+        return pixels
+    n = len(pixels)
+    angle, zoom_x, zoom_y, shift_x, shift_y = _geometry(n, preset)
+    mirror = torch.where(torch.rand(n) < 0.5, -1.0, 1.0) if flips else torch.ones(n)
+    theta = torch.stack(
+        [
+            torch.stack([zoom_x * mirror * angle.cos(), -zoom_y * angle.sin(), shift_x], dim=1),
+            torch.stack([zoom_x * mirror * angle.sin(), zoom_y * angle.cos(), shift_y], dim=1),
+        ],
+        dim=1,
+    ).to(pixels.device)
+    x = pixels.permute(0, 3, 1, 2).float()
+    grid = F.affine_grid(theta, list(x.shape), align_corners=False)
+    x = F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+    if preset == "light":
+        gain = _uniform(n, 0.9, 1.1).to(x.device)[:, None, None, None]
+        offset = _uniform(n, -12.0, 12.0).to(x.device)[:, None, None, None]
+        x = (x * gain + offset).clamp(0, 255)
+    return x.permute(0, 2, 3, 1)
+
+
+def _geometry(n: int, preset: str) -> tuple[Tensor, ...]:
+    """Per image: angle (radians), zoom in x and y (below 1 magnifies), shift in half pictures."""
+    if preset == "light":
+        zoom = _uniform(n, 0.9, 1.1)
+        turn = math.radians(10)
+        return _uniform(n, -turn, turn), zoom, zoom, _uniform(n, -0.1, 0.1), _uniform(n, -0.1, 0.1)
+    if preset == "ttl":  # area 8 to 100 %, aspect 3:4 to 4:3, anywhere inside
+        side, aspect = _uniform(n, 0.08, 1.0).sqrt(), _uniform(n, -1, 1) * math.log(4 / 3) / 2
+        zoom_x, zoom_y = (side * aspect.exp()).clamp(max=1), (side / aspect.exp()).clamp(max=1)
+        room_x, room_y = 1 - zoom_x, 1 - zoom_y
+        return (
+            torch.zeros(n),
+            *(zoom_x, zoom_y),
+            *(room_x * _uniform(n, -1, 1), room_y * _uniform(n, -1, 1)),
+        )
+    return torch.zeros(n), torch.ones(n), torch.ones(n), torch.zeros(n), torch.zeros(n)
+
+
+def _uniform(n: int, low: float, high: float) -> Tensor:
+    return torch.rand(n) * (high - low) + low

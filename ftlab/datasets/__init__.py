@@ -1,0 +1,22 @@
+"""Data sets: every source becomes a checked folder of images with splits made once.
+
+read_image, resize     one picture, as training, prediction and saliency maps all see it
+import_dataset         a folder, zip, table, .npz, DICOM or hub id -> a data set on disk
+open_dataset, report   what was imported, and what the checks found
+"""
+
+from .images import Picture, read_image, resize
+from .importing import import_dataset
+from .store import Dataset, dataset_names, delete_dataset, open_dataset, report
+
+__all__ = [
+    "Dataset",
+    "Picture",
+    "dataset_names",
+    "delete_dataset",
+    "import_dataset",
+    "open_dataset",
+    "read_image",
+    "report",
+    "resize",
+]

@@ -1,0 +1,124 @@
+"""Zip files from strangers: nothing is written before the whole directory has been judged."""
+
+from __future__ import annotations
+
+import re
+import stat
+import unicodedata
+import zipfile
+from pathlib import Path
+from zlib import error as ZlibError
+
+from ..records import BadInput
+from .images import MAX_BYTES
+from .sources import Listing, is_clutter, why_not
+
+MAX_ENTRIES = 20_000
+MAX_UNPACKED = 2 * 2**30  # bytes, all entries together
+MAX_RATIO, RATIO_MATTERS = 200, 50 * 2**20  # unpacked / packed; bytes below which none is harmful
+MAX_DEPTH = 6
+LOCAL_HEADER = 30  # bytes before each entry, at the least
+
+
+def unpack(path: Path, work: Path) -> Listing:
+    """Write a zip's images and tables into `work` under names of our own.
+
+    Entries that are links, that point outside, or that are damaged are listed as skipped.
+
+    Raises:
+        BadInput: not a zip, encrypted, too many entries, too large, or built like a bomb.
+    """
+    listing = Listing("zip")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            _judge(entries)
+            budget = MAX_UNPACKED
+            for number, entry in enumerate(entries):
+                name = _normal(entry.filename)
+                if is_clutter(name):
+                    continue
+                if reason := _refusal(entry, name):
+                    listing.skipped.append((_printable(name), reason))
+                elif entry.is_dir():
+                    listing.folders.add(name.rstrip("/"))
+                elif reason := why_not(name):
+                    listing.skipped.append((name, reason))
+                elif name in listing.files:
+                    listing.skipped.append((name, "the zip holds another file of that name"))
+                else:
+                    target = work / str(number)
+                    budget -= _write(archive, entry, target, min(budget, MAX_BYTES), listing, name)
+                    listing.folders.update(map(str, Path(name).parents))
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
+        if isinstance(error, BadInput | PermissionError):
+            raise
+        raise BadInput(
+            f"{path.name} cannot be read as a zip: give a folder, a .zip, a .npz or a hub id."
+        ) from error
+    listing.folders.discard(".")
+    return listing
+
+
+def _judge(entries: list[zipfile.ZipInfo]) -> None:
+    """Refuse an archive as a whole by what its directory says."""
+    if len(entries) > MAX_ENTRIES:
+        raise BadInput(f"The zip has {len(entries)} entries, more than the {MAX_ENTRIES} allowed.")
+    if any(entry.flag_bits & 1 for entry in entries):
+        raise BadInput("The zip is encrypted: unpack it and zip it again without a password.")
+    unpacked = sum(entry.file_size for entry in entries)
+    if unpacked > MAX_UNPACKED:
+        raise BadInput(f"The zip unpacks to {unpacked / 2**30:.1f} GB, more than the 2 GB allowed.")
+    packed = max(sum(entry.compress_size for entry in entries), 1)
+    if unpacked > RATIO_MATTERS and unpacked / packed > MAX_RATIO:
+        raise BadInput(
+            f"The zip unpacks to {unpacked / packed:.0f} times its size, as no pictures do."
+        )
+    ordered = sorted(entries, key=lambda entry: entry.header_offset)
+    for entry, following in zip(ordered, ordered[1:], strict=False):
+        if entry.header_offset + LOCAL_HEADER + entry.compress_size > following.header_offset:
+            raise BadInput("The zip's entries overlap each other: zip the pictures again.")
+
+
+def _normal(name: str) -> str:
+    return unicodedata.normalize("NFC", name.replace("\\", "/")).removeprefix("./")
+
+
+def _printable(name: str) -> str:
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", "?", name)
+
+
+def _refusal(entry: zipfile.ZipInfo, name: str) -> str | None:
+    kind = stat.S_IFMT(entry.external_attr >> 16)  # 0 where the zip was made on Windows
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return "not a regular file (a link or a device)"
+    parts = name.rstrip("/").split("/")
+    if name.startswith("/") or re.match(r"[A-Za-z]:", name):
+        return "an absolute path"
+    if ".." in parts or "." in parts or "" in parts:
+        return "a path that leads outside"
+    if _printable(name) != name:
+        return "a name with control characters"
+    if len(parts) > MAX_DEPTH:
+        return f"more than {MAX_DEPTH} folders deep"
+    return None
+
+
+def _write(archive, entry, target: Path, cap: int, listing: Listing, name: str) -> int:
+    """Stream one entry to `target`; the bytes written. The header's size is not believed."""
+    written = 0
+    try:
+        with archive.open(entry) as packed, open(target, "xb") as file:
+            while chunk := packed.read(2**20):
+                written += len(chunk)
+                if written > cap:
+                    raise BadInput(f"{name} unpacks to more than is allowed.")
+                file.write(chunk)
+    except (zipfile.BadZipFile, ZlibError, EOFError, NotImplementedError) as error:
+        target.unlink(missing_ok=True)
+        unknown = isinstance(error, NotImplementedError)
+        reason = "packed in a way that is not read" if unknown else "damaged inside the zip"
+        listing.skipped.append((name, reason))
+    else:
+        listing.files[name] = target
+    return written

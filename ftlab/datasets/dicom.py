@@ -1,0 +1,138 @@
+"""DICOM files as pictures. Nothing but the pixels leaves this module, save a patient's digest."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from io import BytesIO
+
+import numpy as np
+
+from ..records import BadInput
+from .images import Picture, check_size
+from .levels import to_uint8, unit_to_uint8
+
+BURNED_IN = ("US", "SC", "OT")  # modalities that often print text into the picture
+
+
+def read_dicom(data: bytes) -> Picture:
+    """The picture in a DICOM file, its middle frame where there are several.
+
+    In the standard's order (PS3.3 C.11): stored values -> rescale -> window -> 8 bits, and only
+    then MONOCHROME1 is turned over.
+
+    Raises:
+        BadInput: no picture in it, a declared size that its bytes cannot hold, no decoder.
+    """
+    try:
+        return _read(data)
+    except BadInput:
+        raise
+    except Exception as error:  # damaged files raise anything
+        raise BadInput("the DICOM file is damaged and cannot be decoded") from error
+
+
+def patient(data: bytes) -> str | None:
+    """A digest of the PatientID, fit to compare patients with and for nothing else, or None."""
+    import pydicom
+
+    try:
+        header = pydicom.dcmread(BytesIO(data), stop_before_pixels=True)
+        identifier = str(header.get("PatientID") or "").strip()
+    except Exception:  # an unreadable header is reported where the picture is read
+        return None
+    return sha256(identifier.encode()).hexdigest() if identifier else None
+
+
+def _read(data: bytes) -> Picture:
+    import pydicom
+    from pydicom.pixels import apply_color_lut, pixel_array
+
+    header = pydicom.dcmread(BytesIO(data), stop_before_pixels=True)
+    if "Rows" not in header or "Columns" not in header:
+        raise BadInput("the DICOM file holds no picture")
+    check_size(header.Columns, header.Rows)
+    frames = int(header.get("NumberOfFrames") or 1)
+    _check_length(header, frames, len(data))
+    _check_decoder(header.file_meta.get("TransferSyntaxUID"))
+
+    values = pixel_array(BytesIO(data), index=frames // 2)
+    notes = [f"the middle one of {frames} frames was used"] if frames > 1 else []
+    if header.get("BurnedInAnnotation") == "YES" or header.get("Modality") in BURNED_IN:
+        notes.append("text may be burned into the picture: look before you share it")
+    colour = header.PhotometricInterpretation
+    if colour == "PALETTE COLOR":
+        values = apply_color_lut(values, header)[..., :3]
+        pixels, note = to_uint8(values, bits=8 * values.dtype.itemsize)
+    elif header.SamplesPerPixel > 1:
+        pixels, note = to_uint8(values[..., :3], bits=header.BitsStored)
+    else:
+        grey, note = _grey(values, header)
+        grey = 255 - grey if colour == "MONOCHROME1" else grey
+        pixels = np.repeat(grey[..., None], 3, axis=2)
+    return Picture(np.ascontiguousarray(pixels), tuple(notes + ([note] if note else [])))
+
+
+def _check_length(header, frames: int, length: int) -> None:
+    """Refuse a header that declares more uncompressed pixels than the file has bytes."""
+    if header.file_meta.TransferSyntaxUID.is_compressed:  # deflated counts as compressed, too
+        return
+    bits = header.Rows * header.Columns * header.SamplesPerPixel * header.BitsAllocated
+    if header.get("PhotometricInterpretation") == "YBR_FULL_422":
+        bits = bits * 2 // 3
+    if bits * frames // 8 > length:
+        raise BadInput(
+            f"the picture is cut short: its header declares {header.Columns} x {header.Rows} "
+            f"pixels in {frames} frame(s), more than the file holds"
+        )
+
+
+def _check_decoder(syntax) -> None:
+    from pydicom.pixels import get_decoder
+
+    try:
+        available = get_decoder(syntax).is_available
+    except NotImplementedError as error:
+        raise BadInput(f"its transfer syntax ({syntax.name}) is not one of pictures") from error
+    if not available:
+        raise BadInput(
+            f"its pixels are stored as {syntax.name}, for which no decoder is installed: "
+            "pip install 'ftlab[dicom]'"
+        )
+
+
+def _grey(values: np.ndarray, header) -> tuple[np.ndarray, str | None]:
+    """Stored values (H, W) -> 8 bits, MONOCHROME1 not yet turned over."""
+    from pydicom.pixels import apply_modality_lut, apply_voi
+
+    rescaled = apply_modality_lut(values, header)
+    if header.get("VOILUTSequence"):
+        table = header.VOILUTSequence[0]
+        looked_up = apply_voi(np.rint(rescaled).astype(np.int64), header)
+        return unit_to_uint8(looked_up / (2 ** int(table.LUTDescriptor[2]) - 1)), None
+    window = _window(header)
+    if window:
+        centre, width = window
+        shape = header.get("VOILUTFunction", "LINEAR")
+        note = f"shown through the file's window {centre:g} / {width:g}"
+        return unit_to_uint8(_through(rescaled, centre, width, shape)), note
+    if values.dtype == np.uint8 and np.array_equal(values, rescaled):
+        return to_uint8(values, bits=header.BitsStored)
+    return to_uint8(rescaled.astype(np.float64))
+
+
+def _window(header) -> tuple[float, float] | None:
+    """The first window (centre, width) whose width means something."""
+    centres, widths = header.get("WindowCenter"), header.get("WindowWidth")
+    if centres is None or widths is None:
+        return None
+    pairs = zip(np.atleast_1d(centres), np.atleast_1d(widths), strict=False)
+    return next(((float(c), float(w)) for c, w in pairs if float(w) > 0), None)
+
+
+def _through(x: np.ndarray, centre: float, width: float, shape: str) -> np.ndarray:
+    """Values seen through a window, 0 to 1 (PS3.3 C.11.2.1.2 and C.11.2.1.3)."""
+    if shape == "SIGMOID":
+        return 1 / (1 + np.exp(-4 * (x - centre) / width))
+    if shape == "LINEAR_EXACT":
+        return (x - centre) / width + 0.5
+    return (x - (centre - 0.5)) / max(width - 1, 1e-6) + 0.5

@@ -1,0 +1,80 @@
+"""Image data sets of the Hugging Face hub: files in class folders or beside a table of labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..records import BadInput
+from .archives import MAX_UNPACKED
+from .sources import SUFFIXES, is_table
+
+SECONDS = 8  # to wait for the hub's first answer
+PATTERNS = [f"*{case}" for s in (*sorted(SUFFIXES), ".csv") for case in (s, s.upper())]
+
+
+def download(repository: str) -> tuple[Path, bool]:
+    """The local folder of a data set "owner/name", and whether it is only the cached copy.
+
+    Raises:
+        BadInput: no such data set, no pictures in files, too large, or no way to reach the hub
+            and no copy in the local cache.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    try:
+        info = HfApi().dataset_info(repository, timeout=SECONDS, files_metadata=True)
+        _judge(repository, {file.rfilename: file.size or 0 for file in info.siblings or []})
+        folder = snapshot_download(
+            repository, repo_type="dataset", revision=info.sha, allow_patterns=PATTERNS
+        )
+        return Path(folder), False
+    except BadInput:
+        raise
+    except HFValidationError as error:
+        raise BadInput(f"{repository!r} is not a hub id: write hub:owner/name.") from error
+    except GatedRepoError as error:
+        raise BadInput(
+            f"The data set {repository} asks for its terms to be accepted on its hub page first."
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise BadInput(
+            f"The hub has no data set {repository}, or it is private (log in with `hf auth login`)."
+        ) from error
+    except Exception as error:  # no network shows itself in many kinds of exception
+        answered = isinstance(error, HfHubHTTPError)
+        reason = "answered with an error" if answered else "cannot be reached"
+    try:
+        folder = snapshot_download(
+            repository, repo_type="dataset", allow_patterns=PATTERNS, local_files_only=True
+        )
+    except LocalEntryNotFoundError as error:
+        raise BadInput(
+            f"The Hugging Face hub {reason}, and {repository} is not in the local cache: "
+            "download its files elsewhere and import them as a folder."
+        ) from error
+    return Path(folder), True
+
+
+def _judge(repository: str, sizes: dict[str, int]) -> None:
+    """Refuse a data set by the names and bytes of its files, before any is downloaded."""
+    pictures = [name for name in sizes if Path(name).suffix.lower() in SUFFIXES]
+    if not pictures:
+        parquet = any(name.endswith((".parquet", ".arrow")) for name in sizes)
+        kind = "parquet tables, which are not read" if parquet else "no files that are pictures"
+        raise BadInput(
+            f"The data set {repository} holds {kind}: save its pictures in a folder per class "
+            "and import that."
+        )
+    total = sum(size for name, size in sizes.items() if name in pictures or is_table(name))
+    if total > MAX_UNPACKED:
+        raise BadInput(
+            f"The data set {repository} has {total / 2**30:.1f} GB of pictures, more than the "
+            "2 GB fetched here: download what you need and import it as a folder."
+        )

@@ -1,0 +1,274 @@
+"""From a source to a checked data set: gather, label, read, check, split, write, rename."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from ..records import BadInput
+from . import checks, splits, store
+from .images import read_image
+from .labelling import Item, label_items
+from .sources import Listing, gather
+from .store import Dataset, Progress
+
+UNREADABLE = 0.05  # of the images: above it the import stops
+FEW = 5  # images of a class in a split below which results mean little
+FIRST = 3  # files named in an error
+
+
+@dataclass(frozen=True)
+class Reading:
+    """An image that was read and kept."""
+
+    item: Item
+    file: str  # where it is kept, relative to the data set's folder
+    print: checks.Print
+    patient: str | None  # a digest, of a DICOM file
+    notes: tuple[str, ...]
+
+
+def import_dataset(
+    root: Path,
+    source: str,
+    name: str,
+    *,
+    labels: Path | None = None,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    group_column: str | None = None,
+    split_column: str | None = None,
+    fractions: Sequence[float] = (0.64, 0.16, 0.20),
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Import a folder of class folders, a zip, images and a CSV, an .npz, DICOM or a hub id.
+
+    Args:
+        root: the data folder.
+        source: a path, or "hub:owner/name".
+        name: of the new data set: letters, digits, - and _.
+        labels: a CSV with one row per image; the columns are looked for under their usual names
+            unless they are named. Without it class folders are the labels.
+        group_column: what must not straddle splits: patient, lesion, video.
+        split_column: the data set's own splits; otherwise they are made here.
+        fractions: of train, val and test.
+        seed: decides who goes into which split.
+        progress: called with (images read, images in all).
+
+    Raises:
+        BadInput: the source, its labels or the sizes of its classes do not allow it.
+    """
+    store.check_name(name)
+    root = Path(root)
+    if (root / name).exists():
+        raise BadInput(f"There is a data set {name!r} already: delete it or choose another name.")
+    if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise BadInput("Three fractions above 0 are needed (train, val, test) that sum to 1.")
+    root.mkdir(parents=True, exist_ok=True)
+    work = root / f".{name}.{secrets.token_hex(4)}.tmp"
+    columns = dict(path=path_column, label=label_column, group=group_column, split=split_column)
+    try:
+        work.mkdir()
+        listing = gather(str(source), work / "unpacked")
+        items = label_items(listing, labels and Path(labels), columns)
+        classes = _classes(items)
+        readings = _read_all(items, classes, work, listing, progress)
+        shutil.rmtree(work / "unpacked", ignore_errors=True)
+        manifest, rows = _checked(readings, classes, listing, fractions, seed)
+        store.write(work, {"name": name, **manifest}, rows)
+        work.rename(root / name)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return store.open_dataset(root, name)
+
+
+def _classes(items: list[Item]) -> list[str]:
+    """Class names in order, by number where all are numbers."""
+    classes = {item.label for item in items}
+    if not classes:
+        raise BadInput("The source holds no images: give PNG, JPEG, TIFF, BMP, GIF, WebP or DICOM.")
+    if len(classes) == 1:
+        raise BadInput(
+            f"All images are of one class ({classes.pop()}): a classifier needs two or more, "
+            "one folder each."
+        )
+    numeric = all(name.isdecimal() for name in classes)
+    return sorted(classes, key=lambda name: (int(name), name) if numeric else (0, name))
+
+
+def _read_all(
+    items: list[Item], classes: list[str], work: Path, listing: Listing, progress: Progress | None
+) -> list[Reading]:
+    """Read every image once and keep its file; the unreadable go to the listing's skipped."""
+    for index in range(len(classes)):
+        (work / "images" / str(index)).mkdir(parents=True)
+
+    def read(numbered: tuple[int, Item]) -> Reading | str:
+        number, item = numbered
+        try:
+            return _read(item, f"images/{classes.index(item.label)}/{number:06d}", work)
+        except BadInput as error:
+            return str(error)
+
+    readings, bad = [], []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for item, result in zip(items, pool.map(read, enumerate(items)), strict=True):
+            if isinstance(result, str):
+                bad.append((item.name, result))
+            else:
+                readings.append(result)
+            if progress:
+                progress(len(readings) + len(bad), len(items))
+    if len(bad) > UNREADABLE * len(items):
+        first = "; ".join(f"{file}: {reason}" for file, reason in bad[:FIRST])
+        raise BadInput(
+            f"{len(bad)} of {len(items)} images cannot be read, more than 5 % ({first}): "
+            "mend or remove them."
+        )
+    listing.skipped.extend(bad)
+    return readings
+
+
+def _read(item: Item, stem: str, work: Path) -> Reading:
+    """Read an image and keep its bytes, or of a DICOM file its picture and a patient's digest."""
+    picture = read_image(item.path)
+    digest, notes = None, picture.notes
+    data = item.path.read_bytes()
+    if data[128:132] == b"DICM":
+        from .dicom import patient
+
+        file = f"{stem}.png"
+        Image.fromarray(picture.pixels).save(work / file)
+        digest = patient(data)
+        notes = (*notes, "DICOM: the picture was kept as 8-bit PNG, the rest of the file was not")
+    else:
+        file = stem + PurePosixPath(item.name).suffix.lower()
+        (work / file).write_bytes(data)
+    return Reading(item, file, checks.fingerprint(picture.pixels), digest, notes)
+
+
+def _checked(
+    readings: list[Reading], classes: list[str], listing: Listing, fractions, seed: int
+) -> tuple[dict, list[dict]]:
+    """The manifest and the rows of items.csv."""
+    labels = np.array([classes.index(r.item.label) for r in readings])
+    groups, grouped = _groups(readings, listing.warnings)
+    exact, near = checks.duplicates([r.print for r in readings])
+    own = np.array([r.item.split or "" for r in readings])
+    split = _split(own, labels, groups, checks.trusted(exact, near, len(own)), fractions, seed)
+    listing.warnings += _own_split_warnings(own, split, groups)
+    listing.warnings += _judge(labels, groups, split, classes, own=bool(own[0]))
+    numbers, warnings = checks.describe(exact, near, labels, split, own_splits=bool(own[0]))
+    listing.warnings += warnings
+
+    pixels = [r.print.pixels for r in readings]
+    manifest = {
+        "classes": classes,
+        "hash": store.content_hash(classes, pixels, labels, split),
+        "source": listing.kind,
+        "seed": seed,
+        "fractions": list(fractions),
+        "grouped": grouped,
+        "duplicates": numbers,
+        "notes": dict(Counter(note for r in readings for note in r.notes)),
+        "skipped": [{"file": file, "reason": reason} for file, reason in sorted(listing.skipped)],
+        "warnings": listing.warnings,
+    }
+    columns = ([r.file for r in readings], [r.item.name for r in readings],
+               [r.item.label for r in readings], groups, split, pixels)  # fmt: skip
+    rows = [dict(zip(store.COLUMNS, row, strict=True)) for row in zip(*columns, strict=True)]
+    return manifest, rows
+
+
+def _groups(readings: list[Reading], warnings: list[str]) -> tuple[np.ndarray, bool]:
+    """The group of each image, (N,), and whether any is known; a patient is only numbered."""
+    numbers: dict[str, int] = {}
+    groups, known = [], 0
+    for reading in readings:
+        group = reading.item.group
+        if not group and reading.patient:
+            group = f"patient {numbers.setdefault(reading.patient, len(numbers) + 1)}"
+        known += bool(group)
+        groups.append(group or reading.file)
+    if not known:
+        warnings.append(
+            "No groups are known: if several images show one patient or lesion, name them in a "
+            "table with --group-column, or the test result may be too good."
+        )
+    elif known < len(readings):
+        warnings.append(f"{len(readings) - known} images have no group; each counts as its own.")
+    return np.array(groups), known > 0
+
+
+def _split(
+    own: np.ndarray, labels: np.ndarray, groups: np.ndarray, pairs: np.ndarray, fractions, seed: int
+) -> np.ndarray:
+    """The split of each image, (N,): the data set's own, and what it lacks carved from its train.
+
+    pairs: (pairs, 2) of duplicates, which stay together as groups do.
+    """
+    _, first, which = np.unique(groups, return_index=True, return_inverse=True)
+    same_group = np.stack([first[which], np.arange(len(groups))], axis=1)
+    together = checks.clusters(np.concatenate([same_group, pairs]), len(groups))
+    wanted = dict(zip(splits.NAMES, fractions, strict=True))
+    if not own[0]:
+        return splits.assign(labels, together, wanted, seed)
+    if "train" not in own:
+        raise BadInput("The data set's own splits have no train images.")
+    carved = {s: wanted[s] for s in splits.NAMES if s == "train" or s not in own}
+    train = np.flatnonzero(own == "train")
+    split = own.astype("U5")
+    if len(carved) > 1:
+        shares = {s: share / sum(carved.values()) for s, share in carved.items()}
+        split[train] = splits.assign(labels[train], together[train], shares, seed)
+    return split
+
+
+def _own_split_warnings(own: np.ndarray, split: np.ndarray, groups: np.ndarray) -> list[str]:
+    if not own[0]:
+        return []
+    warnings = ["The data set's own splits were kept."]
+    if carved := [s for s in splits.NAMES if s not in own]:
+        warnings = [
+            f"The data set's own splits were kept; its {' and '.join(carved)} images were "
+            "taken from train."
+        ]
+    pairs = np.unique(np.stack([groups, split]), axis=1)
+    torn = int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
+    if torn:
+        warnings.append(
+            f"{torn} groups have images in more than one of the data set's own splits: test "
+            "results on them are too good."
+        )
+    return warnings
+
+
+def _judge(
+    labels: np.ndarray, groups: np.ndarray, split: np.ndarray, classes: list[str], own: bool
+) -> list[str]:
+    """Refuse a class with fewer than 2 images in a split, and warn of one with fewer than 5."""
+    warnings = []
+    for index, name in enumerate(classes):
+        counts = {s: int(((labels == index) & (split == s)).sum()) for s in splits.NAMES}
+        found = f"{name!r} has " + ", ".join(f"{n} {s}" for s, n in counts.items()) + " images"
+        if min(counts.values()) < splits.AT_LEAST:
+            n = len(np.unique(groups[labels == index]))
+            torn = f" from {n} groups, which stay whole" if n < sum(counts.values()) else ""
+            who = "in the data set's own splits" if own else "after splitting"
+            raise BadInput(
+                f"Class {found}{torn} {who}, and each split needs at least {splits.AT_LEAST}: "
+                "add images of it or leave it out."
+            )
+        if min(counts.values()) < FEW:
+            warnings.append(f"Class {found}: results on so few are chance.")
+    return warnings

@@ -1,0 +1,199 @@
+"""Data sets on disk. The folder is the database; a folder without a manifest is not a data set.
+
+data/<name>/
+  manifest.json                   classes, hash, how it was imported, what the checks found
+  items.csv                       file, original, label, group, split, sha256 of the pixels
+  images/<class index>/<n>.<ext>  the originals, byte for byte (of DICOM only the picture)
+  arrays/<size>.npy               (N, size, size, 3) uint8, made when first asked for
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from ..records import BadInput
+from . import splits as split_names
+from .images import read_image, resize
+
+FORMAT = 1
+COLUMNS = ("file", "original", "label", "group", "split", "pixels")
+Progress = Callable[[int, int], None]  # (images done, images in all)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A checked data set: its images, what they show, and who trains, validates and tests."""
+
+    folder: Path
+    name: str
+    classes: tuple[str, ...]
+    files: tuple[str, ...]  # (N,) relative to the folder
+    labels: np.ndarray  # (N,) int64, places in `classes`
+    groups: np.ndarray  # (N,) str: patient, lesion or video; an image without one is its own
+    grouped: bool  # whether any group is known
+    splits: np.ndarray  # (N,) str: train, val or test
+    hash: str  # sha256 over classes, pixels, labels and splits
+
+    def indices(self, split: str) -> np.ndarray:
+        """Places (n,) of a split's images, in order."""
+        return np.flatnonzero(self.splits == split)
+
+    def array(self, size: int, progress: Progress | None = None) -> np.ndarray:
+        """All images at one size, (N, size, size, 3) uint8, memory-mapped and read-only.
+
+        Made on first use. Several processes may ask at once: each writes a file of its own, and
+        the last to finish replaces the others with the same bytes.
+
+        Raises:
+            BadInput: an image that was imported is gone or damaged.
+        """
+        path = self.folder / "arrays" / f"{size}.npy"
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            unfinished = path.with_name(f".{size}.{secrets.token_hex(4)}.tmp")
+            try:
+                self._write_array(unfinished, size, progress)
+                unfinished.replace(path)
+            finally:
+                unfinished.unlink(missing_ok=True)
+        return np.load(path, mmap_mode="r")
+
+    def _write_array(self, path: Path, size: int, progress: Progress | None) -> None:
+        shape = (len(self.files), size, size, 3)
+        array = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+        for n, file in enumerate(self.files):
+            try:
+                array[n] = resize(read_image(self.folder / file).pixels, size)
+            except BadInput as error:
+                reason = f"{self.name}/{file}: {error}; import the data set again."
+                raise BadInput(reason) from error
+            if progress:
+                progress(n + 1, len(self.files))
+        array.flush()
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+
+
+def content_hash(classes, pixels, labels: np.ndarray, splits: np.ndarray) -> str:
+    """sha256 over what decides a result: classes, pixel hashes, labels and splits, in order."""
+    parts = [list(classes), list(pixels), labels.tolist(), splits.tolist()]
+    return sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that is no plain folder name.
+
+    Raises:
+        BadInput: it holds anything but letters, digits, - and _.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,80}", name):
+        raise BadInput(f"{name!r} cannot name a data set: use letters, digits, - and _ only.")
+
+
+def dataset_names(root: Path) -> list[str]:
+    """The names of all data sets in a data folder, sorted."""
+    names = (path.parent.name for path in Path(root).glob("*/manifest.json"))
+    return sorted(name for name in names if not name.startswith("."))
+
+
+def open_dataset(root: Path, name: str) -> Dataset:
+    """The data set of that name in a data folder.
+
+    Raises:
+        BadInput: there is none, or a newer ftlab wrote it.
+    """
+    known = dataset_names(root)
+    if name not in known:
+        imported = f"imported are: {', '.join(known)}" if known else "none is imported yet"
+        hint = "import one with `ftlab import SOURCE NAME`"
+        raise BadInput(f"There is no data set {name!r}; {imported} ({hint}).")
+    folder = Path(root) / name
+    manifest = read_manifest(folder)
+    with open(folder / "items.csv", encoding="utf-8", newline="") as file:
+        items = list(csv.DictReader(file))
+    place = {label: n for n, label in enumerate(manifest["classes"])}
+    return Dataset(
+        folder=folder,
+        name=name,
+        classes=tuple(manifest["classes"]),
+        files=tuple(item["file"] for item in items),
+        labels=np.array([place[item["label"]] for item in items], np.int64),
+        groups=np.array([item["group"] for item in items]),
+        grouped=manifest["grouped"],
+        splits=np.array([item["split"] for item in items]),
+        hash=manifest["hash"],
+    )
+
+
+def read_manifest(folder: Path) -> dict:
+    """A data set's manifest.
+
+    Raises:
+        BadInput: a newer ftlab wrote it.
+    """
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    if manifest["format"] > FORMAT:
+        raise BadInput(f"The data set {folder.name} was made by a newer ftlab: update this one.")
+    return manifest
+
+
+def write(folder: Path, manifest: dict, items: list[dict]) -> None:
+    """Write items.csv and then manifest.json, both to the disk itself."""
+    with open(folder / "items.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(items)
+        _sync(file)
+    with open(folder / "manifest.json", "w", encoding="utf-8") as file:
+        json.dump({"format": FORMAT, **manifest}, file, indent=1, ensure_ascii=False)
+        _sync(file)
+
+
+def _sync(file) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def report(dataset: Dataset) -> dict:
+    """What a person should know of a data set, JSON-ready: counts, skipped files, warnings."""
+    manifest = read_manifest(dataset.folder)
+    kept = ("skipped", "warnings", "notes", "duplicates", "source", "hash")
+    names = dataset.classes
+    counts = {
+        split: np.bincount(dataset.labels[dataset.indices(split)], minlength=len(names))
+        for split in split_names.NAMES
+    }
+    return {
+        "name": dataset.name,
+        "images": len(dataset.files),
+        "classes": dict(zip(names, sum(counts.values()).tolist(), strict=True)),
+        "groups": len(np.unique(dataset.groups)) if dataset.grouped else None,
+        "splits": {split: int(n.sum()) for split, n in counts.items()},
+        "classes_by_split": {
+            split: dict(zip(names, n.tolist(), strict=True)) for split, n in counts.items()
+        },
+        **{key: manifest[key] for key in kept},
+    }
+
+
+def delete_dataset(root: Path, name: str) -> None:
+    """Delete a data set: it leaves the list at once, and then the disk.
+
+    Raises:
+        BadInput: there is none of that name.
+    """
+    folder = open_dataset(root, name).folder
+    doomed = folder.with_name(f".{name}.{secrets.token_hex(4)}.tmp")
+    folder.rename(doomed)
+    shutil.rmtree(doomed)

@@ -1,0 +1,70 @@
+"""The device a run computes on, and in which precision."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+
+import torch
+
+from .records import BadInput
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+def pick() -> torch.device:
+    """The first CUDA device where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def autocast(device: torch.device, precision: str):
+    """The context in which a forward pass runs.
+
+    Raises:
+        BadInput: no such precision.
+    """
+    if precision not in PRECISIONS:
+        raise BadInput(f"--precision takes {' or '.join(PRECISIONS)}, not {precision!r}.")
+    if precision == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def deterministic() -> None:
+    """Ask for bit-identical repeats on this device, at some cost on CUDA."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def peak_bytes(device: torch.device) -> int:
+    """The most memory used since `reset_peak`: of the device on CUDA, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    with open("/proc/self/status") as status:
+        for line in status:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def reset_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as clear:
+            clear.write("5")  # Linux: forget the peak resident set
+
+
+def describe() -> dict:
+    """What a run's environment records: versions, device, threads."""
+    device = pick()
+    named = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": device.type,
+        "device_name": named or platform.machine(),
+        "threads": torch.get_num_threads(),
+    }

@@ -1,0 +1,127 @@
+"""What a study found: one row a backbone and strategy, with intervals, and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+
+from . import runs, statistics, studies
+from .studies import Cell, Study
+
+METRIC = "balanced_accuracy"
+WITH_INTERVAL = ("balanced_accuracy", "auroc")
+MEANS = ("seconds", "trained_parameters", "stored_bytes", "peak_memory_bytes")
+
+
+def leaderboard(folder: Path, study: Study) -> dict:
+    """{metric, tuned, rows, verdicts} of the finished runs, best mean balanced accuracy first.
+
+    A row: {backbone, strategy, lr, seeds, balanced_accuracy and auroc as {mean, low, high, sd},
+    the other test metrics and the costs as means, to_full: the paired difference or None}.
+    Fractions, seconds and bytes. `verdicts` maps a backbone to its sentence.
+    """
+    rows, verdicts = [], {}
+    for backbone in study.backbones:
+        finished = _finished(folder, study, backbone)
+        if not finished:
+            continue
+        y_true, groups, probs = _predictions(folder, finished)
+        to_full = {}
+        if "full" in probs:
+            compared = statistics.compare_to("full", probs, y_true, groups, METRIC)
+            to_full = {row["strategy"]: row for row in compared}
+        for strategy, done in finished.items():
+            row = _row(folder, done, list(probs[strategy].values()), y_true, groups)
+            rows.append({**row, "to_full": to_full.get(strategy)})
+        verdicts[backbone] = _verdict(folder, study, backbone, finished, probs, y_true, groups)
+    rows.sort(key=lambda row: -row[METRIC]["mean"])
+    tuned = study.settings.lr == "auto"
+    return {"metric": METRIC, "tuned": tuned, "rows": rows, "verdicts": verdicts}
+
+
+def _finished(folder: Path, study: Study, backbone: str) -> dict[str, list[Cell]]:
+    """strategy -> its finished runs, strategies in the study's order, seeds ascending."""
+    done: dict[str, list[Cell]] = {}
+    for cell in sorted(
+        studies.cells(study), key=lambda c: (study.strategies.index(c.strategy), c.seed)
+    ):
+        if cell.backbone == backbone and (folder / cell.name / "result.json").exists():
+            done.setdefault(cell.strategy, []).append(cell)
+    return done
+
+
+def _predictions(folder: Path, finished: dict[str, list[Cell]]):
+    """(y_true (N,), groups (N,) or None, strategy -> seed -> probs (N, C))."""
+    probs, test = {}, {}
+    for strategy, done in finished.items():
+        for cell in done:
+            test = runs.predictions(folder / cell.name)
+            probs.setdefault(strategy, {})[cell.seed] = test["probs"]
+    alone = len(np.unique(test["group"])) == len(test["group"])
+    return test["y_true"], None if alone else test["group"], probs
+
+
+def _row(folder: Path, done: list[Cell], probs: list[np.ndarray], y_true, groups) -> dict:
+    answers = [runs.read_json(folder / cell.name / "result.json") for cell in done]
+    questions = [runs.read_json(folder / cell.name / "run.json") for cell in done]
+    row = {
+        "backbone": done[0].backbone,
+        "strategy": done[0].strategy,
+        "lr": questions[0]["knobs"]["lr"],
+        "seeds": [cell.seed for cell in done],
+    }
+    for metric in answers[0]["test"]:
+        values = [a["test"][metric] for a in answers if a["test"][metric] is not None]
+        row[metric] = fmean(values) if values else None
+    for metric in WITH_INTERVAL:
+        row[metric] = statistics.interval(y_true, probs, groups, metric)
+    return row | {name: fmean(answer[name] for answer in answers) for name in MEANS}
+
+
+def _verdict(folder, study, backbone, finished, probs, y_true, groups) -> str:
+    validation = {
+        strategy: fmean(
+            runs.read_json(folder / cell.name / "result.json")["val"][METRIC] for cell in done
+        )
+        for strategy, done in finished.items()
+    }
+    return statistics.verdict(
+        validation,
+        probs,
+        y_true,
+        groups,
+        METRIC,
+        tuned=study.settings.lr == "auto",
+        failed=_count_failed(folder, study, backbone),
+    )
+
+
+def _count_failed(folder: Path, study: Study, backbone: str) -> int:
+    own: Iterable[Cell] = (c for c in studies.cells(study) if c.backbone == backbone)
+    states = studies.run_states(folder, study)
+    return sum(states[cell.name] == "failed" for cell in own)
+
+
+def run_rows(folder: Path, study: Study) -> list[dict]:
+    """Every run of a study with its state and, once finished, its test metrics and costs."""
+    states, rows = studies.run_states(folder, study), []
+    for cell in studies.cells(study):
+        own = folder / cell.name
+        row = {
+            "run": cell.name,
+            "strategy": cell.strategy,
+            "backbone": cell.backbone,
+            "seed": cell.seed,
+            "state": states[cell.name],
+        }
+        answer = runs.read_json(own / "result.json")
+        if answer:
+            kept = ("seconds", "trained_parameters", "stored_bytes", "val", "test")
+            row |= {name: answer[name] for name in kept}
+        elif states[cell.name] == "failed":
+            row["reason"] = (own / "error.txt").read_text(encoding="utf-8").strip()
+        rows.append(row)
+    return rows

@@ -1,0 +1,236 @@
+"""A run is a folder: question first, diary while it trains, answer last. State is read off files.
+
+    run.json            the question, expanded, plan included; written first, never changed
+    epochs.jsonl        one line an epoch
+    last.safetensors    weights and optimizer state after the last whole epoch, to continue from;
+    previous.safetensors    the one before, should the last be damaged; both go when the run ends
+    best.safetensors    the best validation epoch; its header carries run.json
+    test.npz            y_true (N,), probs (N, C), index (N,) in the data set, group (N,)
+    result.json         the answer: it exists <=> the run finished
+    error.txt           if it failed: what and why, in words
+
+Weight files hold the tensors that differ from theta_0, which run.json names by its checksum.
+Every file is written under another name, synced and renamed, so a reader never sees half of one.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .records import BadInput, Epoch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .backbones import Network
+    from .train import Moments
+
+
+def write(path: Path, save: Callable[[Path], None]) -> None:
+    """Let `save` fill a temporary file beside `path`, then put it in place, synced."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        save(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_text(path: Path, text: str) -> None:
+    write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, record: Mapping) -> None:
+    write_text(path, json.dumps(plain(record), indent=1, allow_nan=False) + "\n")
+
+
+def plain(value):
+    """A value as strict JSON can hold it: NumPy's numbers as Python's, a missing number as null."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_json(path: Path) -> dict | None:
+    """The record, or None where there is no such file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def start(folder: Path, question: Mapping) -> None:
+    """Write the question; a folder that already has one keeps it. Leftovers of a kill are swept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
+    (folder / "error.txt").unlink(missing_ok=True)
+    if not (folder / "run.json").exists():
+        write_json(folder / "run.json", question)
+
+
+def diary(folder: Path) -> list[Epoch]:
+    """The epochs written so far; a last line cut short by a kill is left out."""
+    epochs = []
+    try:
+        lines = (folder / "epochs.jsonl").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    for line in lines:
+        try:
+            epochs.append(Epoch(**json.loads(line)))
+        except ValueError:
+            break
+    return epochs
+
+
+def record(
+    folder: Path,
+    network: Network,
+    changed: Callable[[], dict[str, Tensor]],
+    moments: Moments,
+    epochs: Iterator[Epoch],
+) -> Iterator[Epoch]:
+    """Write each epoch's line and weights before passing it on.
+
+    The order makes a kill at any moment harmless: a line or a best file that `last.safetensors`
+    does not know of yet is written again, the same, by the resumed run.
+    """
+    for epoch in epochs:
+        with open(folder / "epochs.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(epoch)) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        weights = changed()
+        if epoch.best:
+            run = (folder / "run.json").read_text(encoding="utf-8")
+            save_tensors(folder / "best.safetensors", weights, {"run": run})
+        state = {f"moments.{n}/{k}": t for n, s in moments.items() for k, t in s.items()}
+        state |= {f"network.{n}": t for n, t in weights.items()}
+        if (folder / "last.safetensors").exists():
+            os.replace(folder / "last.safetensors", folder / "previous.safetensors")
+        save_tensors(folder / "last.safetensors", state, {"epochs": str(epoch.epoch + 1)})
+        yield epoch
+
+
+def resume(folder: Path) -> tuple[list[Epoch], dict[str, Tensor], Moments]:
+    """(epochs done, changed tensors, optimizer state) to continue from; empty for a new run.
+
+    The diary is cut back to what the newest undamaged state knows.
+    """
+    for name in ("last.safetensors", "previous.safetensors"):
+        try:
+            state, header = load_tensors(folder / name)
+        except (FileNotFoundError, BadInput):
+            continue
+        epochs = diary(folder)[: int(header["epochs"])]
+        if len(epochs) < int(header["epochs"]):
+            continue
+        _write_diary(folder, epochs)
+        weights, moments = {}, {}
+        for key, tensor in state.items():
+            part, _, name = key.partition(".")
+            if part == "network":
+                weights[name] = tensor
+            else:
+                parameter, _, moment = name.rpartition("/")
+                moments.setdefault(parameter, {})[moment] = tensor
+        return epochs, weights, moments
+    _write_diary(folder, [])
+    return [], {}, {}
+
+
+def _write_diary(folder: Path, epochs: list[Epoch]) -> None:
+    lines = "".join(json.dumps(asdict(epoch)) + "\n" for epoch in epochs)
+    write_text(folder / "epochs.jsonl", lines)
+
+
+def finish(folder: Path, result: Mapping, test: Mapping[str, np.ndarray] | None) -> None:
+    """Write predictions, then the answer, then drop what was only there to continue from."""
+    if test is not None:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **test)
+        write(folder / "test.npz", lambda temporary: temporary.write_bytes(buffer.getvalue()))
+    write_json(folder / "result.json", result)
+    for name in ("last.safetensors", "previous.safetensors"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def predictions(folder: Path) -> dict[str, np.ndarray]:
+    """y_true (N,), probs (N, C), index (N,) and group (N,) of the test split."""
+    with np.load(folder / "test.npz", allow_pickle=False) as file:
+        return dict(file)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
+    """Tensors with a header of texts and their checksum, so damage is noticed when they are read."""
+    from safetensors.torch import save_file
+
+    from .weights import checksum
+
+    dense = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    header = {**header, "sha256": checksum(dense)}
+    write(path, lambda temporary: save_file(dense, temporary, metadata=header))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """(tensors, header).
+
+    Raises:
+        FileNotFoundError: no such file.
+        BadInput: the file is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    from .weights import checksum
+
+    if not path.exists():
+        raise FileNotFoundError(path.name)
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise BadInput(f"{path.name} is damaged and cannot be read.") from error
+    if header.pop("sha256", None) != checksum(tensors):
+        raise BadInput(f"{path.name} is damaged: its contents do not match their checksum.")
+    return tensors, header
+
+
+def state(folder: Path, at_work_on: str | None, stopped: bool) -> str:
+    """queued, running, stopped, interrupted, failed or finished.
+
+    Args:
+        at_work_on: the run that a living process of this study is training, if any.
+        stopped: whether somebody asked the study to stop.
+    """
+    if (folder / "result.json").exists():
+        return "finished"
+    if at_work_on == folder.name:
+        return "running"
+    if (folder / "error.txt").exists():
+        return "failed"
+    if not (folder / "run.json").exists() or at_work_on:
+        return "queued"
+    return "stopped" if stopped else "interrupted"

@@ -1,0 +1,259 @@
+"""Every strategy as one short function that writes a plan. What has no rate is frozen.
+
+A strategy sees a backbone's layout (names and unit numbers), never a model: a plan can be printed,
+drawn, tested and compared before anything trains. Defaults come from the source named in each
+docstring; "ours" marks a choice the source leaves open. Every `lr` default is for Adam.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from .penalties import L1SP, L2SP
+from .rates import AutoRGN, AutoSNR
+from .records import BadInput, Layout, Phase, Plan, unit_name
+
+
+def full(layout: Layout, epochs: int, lr: float = 1e-4, eval_batchnorm: bool = False) -> Plan:
+    """Every weight learns:  theta <- theta - lr dL/dtheta.
+
+    lr as Peng et al. 2023 train theirs. eval_batchnorm keeps BatchNorm at its pretrained
+    statistics (the `valmode` of Kumar et al. 2022).
+    """
+    rates = dict.fromkeys(layout.names, lr)
+    return Plan((Phase(epochs, rates, eval_batchnorm=eval_batchnorm),))
+
+
+def linear_probe(layout: Layout, epochs: int, lr: float = 1e-3, neck: bool = False) -> Plan:
+    """Only the head learns, on frozen features:  min_v L(v . f_theta_0(x)).
+
+    Strict by default: the new linear layer alone. neck=True is the other reading for VGG, "all
+    FC layers", where fc6 and fc7 learn with it (Davila et al. 2024 speak of classifier layers).
+    """
+    learns = layout.top if neck else ("head",)
+    return Plan((Phase(epochs, dict.fromkeys(learns, lr)),))
+
+
+def lp_ft(
+    layout: Layout,
+    epochs: int,
+    lr: float = 1e-3,
+    probe: float = 0.5,
+    drop: float = 0.1,
+    eval_batchnorm: bool = False,
+) -> Plan:
+    """Probe first, then full fine-tuning from the fitted head (Kumar et al. 2022).
+
+    Half the epochs go to the probe and fine-tuning runs at 0.1 lr (ours: the source takes each
+    phase's rate from its own grid). Needs 2 epochs.
+    """
+    _at_least(epochs, 2, "lp_ft", "one to probe and one to fine-tune")
+    first = min(max(round(epochs * probe), 1), epochs - 1)
+    return linear_probe(layout, first, lr) + full(layout, epochs - first, lr * drop, eval_batchnorm)
+
+
+def gradual_last_first(layout: Layout, epochs: int, lr: float = 1e-4) -> Plan:
+    """Unfreeze from the last trunk stage down to the first (Howard & Ruder 2018; Davila et al.)."""
+    return _gradual(layout, epochs, lr, [s.name for s in reversed(layout.trunk)])
+
+
+def gradual_first_last(layout: Layout, epochs: int, lr: float = 1e-4) -> Plan:
+    """Unfreeze from the first trunk stage up to the last; the head, being new, always learns."""
+    return _gradual(layout, epochs, lr, [s.name for s in layout.trunk])
+
+
+def l1_sp(
+    layout: Layout, epochs: int, lr: float = 1e-4, alpha: float = 1e-4, beta: float = 0.01
+) -> Plan:
+    """Full, with a pull to the start:  L + alpha |w - w_0|_1 + beta/2 |v|^2  (Li et al. 2018).
+
+    alpha is ours: an L1 sum over millions of weights must stay of the order of the loss.
+    """
+    return _penalised(full(layout, epochs, lr), L1SP(alpha, beta))
+
+
+def l2_sp(
+    layout: Layout, epochs: int, lr: float = 1e-4, alpha: float = 0.1, beta: float = 0.01
+) -> Plan:
+    """Full, with a pull to the start:  L + alpha/2 |w - w_0|^2 + beta/2 |v|^2  (Li et al. 2018)."""
+    return _penalised(full(layout, epochs, lr), L2SP(alpha, beta))
+
+
+def auto_rgn(layout: Layout, epochs: int, lr: float = 1e-3, mode: str = "practical") -> Plan:
+    """Full, each tensor at its own rate:  lr_i = lr RGN_i / max RGN  (Lee et al. 2023).
+
+    RGN is gradient norm over weight norm, measured before every epoch; modes in rates.py.
+    """
+    return _ruled(full(layout, epochs, lr), AutoRGN(_mode(mode)))
+
+
+def auto_snr(layout: Layout, epochs: int, lr: float = 1e-3, mode: str = "practical") -> Plan:
+    """Full, but a tensor whose gradient is mostly noise waits:  lr_i = lr [SNR_i >= 0.95].
+
+    Lee et al. 2023; the SNR is measured before every epoch; modes in rates.py.
+    """
+    return _ruled(full(layout, epochs, lr), AutoSNR(_mode(mode)))
+
+
+def surgical(layout: Layout, epochs: int, lr: float = 1e-3, stage: str | None = None) -> Plan:
+    """One trunk stage and the head learn (Lee et al. 2023: the first for shifted inputs).
+
+    Default: the first stage after the stem (ours).
+    """
+    trunk = [s.name for s in layout.trunk]
+    if stage is not None and stage not in trunk:
+        raise BadInput(f"surgical has no stage {stage!r}; this backbone has {', '.join(trunk)}.")
+    return Plan((Phase(epochs, dict.fromkeys((stage or trunk[1], "head"), lr)),))
+
+
+def truncated(layout: Layout, epochs: int, lr: float = 1e-4, cut: int | None = None) -> Plan:
+    """TTL: keep and tune units 1..cut under a new head, drop the rest (Peng et al. 2023).
+
+    Default: the end of the last trunk stage but one.
+    """
+    cut = layout.trunk[-2].units[-1] if cut is None else cut
+    return replace(full(layout.cut(cut), epochs, lr), cut_after=cut)
+
+
+def layer_wise(layout: Layout, epochs: int, lr: float = 1e-4, freeze: int | None = None) -> Plan:
+    """LWFT: units 1..freeze stay as they are, everything above learns (Peng et al. 2023).
+
+    Default: frozen through the first stage after the stem. freeze=0 is full.
+    """
+    freeze = layout.trunk[1].units[-1] if freeze is None else freeze
+    if freeze:
+        layout.stage_of(freeze)
+    rates = {}
+    for stage in layout.trunk:
+        open_units = [u for u in stage.units if u > freeze]
+        names = [stage.name] if len(open_units) == len(stage.units) else map(unit_name, open_units)
+        rates |= dict.fromkeys(names, lr)
+    return Plan((Phase(epochs, rates | dict.fromkeys(layout.top, lr)),))
+
+
+def transfusion(layout: Layout, epochs: int, lr: float = 1e-4, slim: int | None = None) -> Plan:
+    """TF: from unit `slim` on half as wide and new, pretrained below, all learns (Raghu et al. 2019).
+
+    Width and initialisation as Peng et al. 2023 build it. Default: from the last trunk stage.
+    """
+    slim = layout.trunk[-1].units[0] if slim is None else slim
+    layout.stage_of(slim)
+    return replace(full(layout, epochs, lr), slim_from=slim)
+
+
+_DAVILA = "Davila et al. 2024 (arXiv 2406.10050)"
+_PENG = "Peng et al. 2023 (arXiv 2106.05152)"
+_LEE = "Lee et al. 2023 (arXiv 2210.11466)"
+_LI = "Li et al. 2018 (arXiv 1802.01483)"
+SOURCES: dict[Callable[..., Plan], str] = {  # the table of strategies, the paper's eight first
+    full: _DAVILA,
+    linear_probe: _DAVILA,
+    gradual_last_first: f"{_DAVILA}; Howard & Ruder 2018 (arXiv 1801.06146)",
+    gradual_first_last: _DAVILA,
+    lp_ft: f"{_DAVILA}; Kumar et al. 2022 (arXiv 2202.10054)",
+    l1_sp: f"{_DAVILA}; {_LI}",
+    l2_sp: f"{_DAVILA}; {_LI}",
+    auto_rgn: f"{_DAVILA}; {_LEE}",
+    auto_snr: _LEE,
+    surgical: _LEE,
+    truncated: _PENG,
+    layer_wise: _PENG,
+    transfusion: f"Raghu et al. 2019 (arXiv 1902.07208); {_PENG}",
+}
+STRATEGIES = {function.__name__: function for function in SOURCES}
+DAVILA = tuple(STRATEGIES)[:8]
+
+
+def knobs(strategy: str) -> dict[str, object]:
+    """The knobs of a strategy with their defaults, from its signature, lr included."""
+    parameters = inspect.signature(find(strategy)).parameters.values()
+    return {p.name: p.default for p in parameters if p.name not in ("layout", "epochs")}
+
+
+def find(strategy: str) -> Callable[..., Plan]:
+    """The function of that name.
+
+    Raises:
+        BadInput: there is none; the message lists them.
+    """
+    if strategy not in STRATEGIES:
+        raise BadInput(f"There is no strategy {strategy!r}; there are {', '.join(STRATEGIES)}.")
+    return STRATEGIES[strategy]
+
+
+def write_plan(strategy: str, layout: Layout, epochs: int, **given) -> Plan:
+    """The plan of a strategy; knobs that are not given take their defaults.
+
+    Raises:
+        BadInput: unknown strategy or knob, or a value the strategy cannot use.
+    """
+    known = knobs(strategy)
+    for name in given:
+        if name not in known:
+            raise BadInput(f"{strategy} has no knob {name!r}; it has {', '.join(known)}.")
+    _at_least(epochs, 1, strategy, "to train at all")
+    lr = given.get("lr", known["lr"])
+    if not (isinstance(lr, int | float) and 0 < lr < float("inf")):
+        raise BadInput(f"A learning rate is a number above 0, not {lr!r}.")
+    return find(strategy)(layout, epochs, **given)
+
+
+def _gradual(layout: Layout, epochs: int, lr: float, order: list[str]) -> Plan:
+    """One phase a group, each adding a stage to head (and neck); the remainder goes to the last.
+
+    With fewer epochs than stages, neighbours are merged. Adam's moments are kept when a stage
+    joins: the stages that learn already do not start again (ours).
+    """
+    groups = min(epochs, len(order))
+    ends = [round(len(order) * (k + 1) / groups) for k in range(groups)]
+    spans = [epochs // groups] * (groups - 1) + [epochs - epochs // groups * (groups - 1)]
+    learning = [[n for n in layout.names if n in (*order[:end], *layout.top)] for end in ends]
+    return Plan(
+        tuple(
+            Phase(span, dict.fromkeys(names, lr), keep_moments=k > 0)
+            for k, (span, names) in enumerate(zip(spans, learning, strict=True))
+        )
+    )
+
+
+def _penalised(plan: Plan, penalty: L1SP | L2SP) -> Plan:
+    return _each(plan, penalty=penalty)
+
+
+def _ruled(plan: Plan, rule: AutoRGN | AutoSNR) -> Plan:
+    """The faithful mode takes BatchNorm's statistics and weight decay from the reference, too."""
+    decay = 1e-4 if rule.faithful else 0.0
+    return _each(plan, rates=rule, eval_batchnorm=rule.faithful, weight_decay=decay)
+
+
+def _each(plan: Plan, **changes) -> Plan:
+    return replace(plan, phases=tuple(replace(phase, **changes) for phase in plan.phases))
+
+
+def _mode(mode: str) -> str:
+    if mode not in ("practical", "faithful"):
+        raise BadInput(f"A rate rule's mode is practical or faithful, not {mode!r}.")
+    return mode
+
+
+def _at_least(epochs: int, needed: int, strategy: str, why: str) -> None:
+    if epochs < needed:
+        raise BadInput(f"{strategy} needs at least {needed} epochs ({why}), not {epochs}.")
+
+
+def describe(strategy: str) -> dict[str, str]:
+    """{name, source, summary}: the first sentence of the docstring, and the papers it names."""
+    summary = inspect.getdoc(find(strategy)).split("\n\n")[0].replace("\n", " ")
+    return {"name": strategy, "source": SOURCES[find(strategy)], "summary": summary}
+
+
+def parse_names(names: Iterable[str]) -> list[str]:
+    """Strategy names as given by a person; "all" is every strategy, "davila" the paper's eight."""
+    chosen: list[str] = []
+    for name in names:
+        chosen += {"all": list(STRATEGIES), "davila": list(DAVILA)}.get(name) or [name]
+    for name in chosen:
+        find(name)
+    return list(dict.fromkeys(chosen))

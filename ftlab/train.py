@@ -1,0 +1,326 @@
+"""fit(): one run of a plan, as a generator of epochs. The loop knows phases, never strategies."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import device as devices
+from .augment import augment
+from .backbones import BATCHNORM, Network
+from .metrics import score
+from .records import Epoch, Phase, Plan, Settings
+
+OPTIMIZERS: dict[str, Callable] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": lambda groups, **knobs: torch.optim.SGD(groups, momentum=0.9, **knobs),
+}
+SCHEDULES: dict[str, Callable[[float], float]] = {  # progress within the phase, 0 to 1 -> factor
+    "constant": lambda done: 1.0,
+    "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
+}
+SELECT = {  # which validation value is best, so that more is better
+    "balanced_accuracy": lambda val: (val["balanced_accuracy"], -val["loss"]),
+    "average_precision": lambda val: (val["average_precision"], -val["loss"]),
+    "loss": lambda val: (-val["loss"],),
+}
+ADAMW_DECAY = 0.01
+
+Moments = MutableMapping[str, dict[str, Tensor]]  # parameter name -> optimizer state
+
+
+class Diverged(ArithmeticError):
+    """The loss or the validation output stopped being a number."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """The images of one split: rows of a shared array, and their labels.
+
+    pixels: (N, S, S, 3) uint8, often memory-mapped; rows: (n,) int; labels: (n,) int64.
+    """
+
+    pixels: np.ndarray
+    rows: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batches(self, order: np.ndarray, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of nearly equal length, at most `size`: none is left with a single image."""
+        for part in np.array_split(order, math.ceil(len(order) / size)):
+            pixels = torch.from_numpy(self.pixels[self.rows[part]])
+            yield pixels, torch.from_numpy(self.labels[part])
+
+
+def fit(
+    network: Network,
+    plan: Plan,
+    train: Split,
+    val: Split,
+    settings: Settings,
+    seed: int,
+    *,
+    theta0: Mapping[str, Tensor] | None = None,
+    history: Sequence[Epoch] = (),
+    moments: Moments | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Epoch]:
+    """Train the network in place and yield after every epoch; stop iterating to stop training.
+
+    Every epoch seeds all generators from (seed, phase, epoch), so a run that continues from
+    `history` and `moments` ends in the same bits as one that was never interrupted.
+
+    Args:
+        network: at its start, or as it was after the last epoch of `history`.
+        theta0: parameters the penalties pull to, by name; default: the network as given.
+        history: the epochs already done. moments: the optimizer's state after them, by parameter
+            name; kept up to date for the caller, who saves it to continue later.
+        stop: asked before every step; once true, the epoch is dropped and the generator ends.
+    Raises:
+        Diverged: NaN or infinite loss or validation output.
+    """
+    moments = {} if moments is None else moments
+    start = {n: p.detach().clone() for n, p in network.named_parameters()}
+    start = start | dict(theta0 or {})
+    weight = (
+        class_weights(train.labels, network.head.out_features) if settings.class_weights else None
+    )
+    history, first = list(history), 0
+    for number, phase in enumerate(plan.phases):
+        done = len(history) - first
+        for local in range(max(done, 0), phase.epochs):
+            if _out_of_patience(history[first:], number == len(plan.phases) - 1, settings):
+                return
+            if local == 0 and not phase.keep_moments:
+                moments.clear()
+            _seed(seed, number, local)
+            began = time.perf_counter()
+            trained = _epoch(network, phase, local, train, settings, start, weight, moments, stop)
+            if trained is None:
+                return
+            loss, lrs, multipliers = trained
+            values = validate(network, val, settings)
+            _must_be_finite(loss, values, phase)
+            best = _is_best(values, history, settings)
+            seconds = time.perf_counter() - began
+            epoch = Epoch(number, first + local, lrs, loss, values, seconds, best, multipliers)
+            history.append(epoch)
+            yield epoch
+        first += phase.epochs
+
+
+def set_mode(network: Network, phase: Phase) -> None:
+    """The one owner of what frozen means: no gradient, eval mode, BatchNorm statistics untouched.
+
+    Called at the start of every epoch, since any train() call would undo it.
+    """
+    network.eval().requires_grad_(False)
+    for name in phase.lrs:
+        network.modules_of(name).train().requires_grad_(True)
+    if phase.eval_batchnorm:
+        for module in network.modules():
+            if isinstance(module, BATCHNORM):
+                module.eval()
+
+
+def learning(network: Network, phase: Phase) -> dict[str, tuple[nn.Parameter, float]]:
+    """Parameter name -> (parameter, learning rate) of everything that learns in a phase."""
+    names = {id(p): n for n, p in network.named_parameters()}
+    return {
+        names[id(p)]: (p, lr)
+        for stage, lr in phase.lrs.items()
+        for p in network.modules_of(stage).parameters()
+    }
+
+
+def validate(network: Network, split: Split, settings: Settings) -> dict[str, float]:
+    """Loss, accuracy, balanced accuracy and average precision of a split."""
+    probs = predict(network, split, settings)
+    if not np.isfinite(probs).all():
+        return {"loss": float("nan")}
+    values = score(split.labels, probs)
+    kept = ("accuracy", "balanced_accuracy", "average_precision")
+    return {"loss": values["log_loss"], **{name: values[name] for name in kept}}
+
+
+@torch.inference_mode()
+def predict(network: Network, split: Split, settings: Settings) -> np.ndarray:
+    """Class probabilities (n, C), float64, of the images of a split, in order; no augmentation."""
+    network.eval()
+    device = network.head.weight.device
+    logits = []
+    for pixels, _ in split.batches(np.arange(len(split)), settings.batch):
+        with devices.autocast(device, settings.precision):
+            logits.append(network(network.prepare(pixels.to(device))).float().cpu())
+    return torch.cat(logits).double().softmax(dim=1).numpy()
+
+
+def class_weights(labels: np.ndarray, classes: int) -> Tensor:
+    """w_c = N / (C n_c) from the labels (n,) of this training split, (C,)."""
+    counts = np.bincount(labels, minlength=classes).clip(min=1)
+    return torch.tensor(len(labels) / (classes * counts), dtype=torch.float32)
+
+
+def _epoch(network, phase, local, train, settings, start, weight, moments, stop):
+    """One pass over the training split; (mean loss, rates by stage, multipliers), None if stopped."""
+    device = network.head.weight.device
+    order = np.random.permutation(len(train))
+    steps = math.ceil(len(train) / settings.batch)
+    multipliers = _multipliers(network, phase, train, order, settings) if phase.rates else {}
+    set_mode(network, phase)
+    if phase.rates and phase.rates.faithful:
+        moments.clear()
+    optimizer = _optimizer(network, phase, settings, multipliers, moments)
+    kernels = list(_kernels(network, phase, start)) if phase.penalty else []
+    weight = None if weight is None else weight.to(device)
+    total = torch.zeros((), device=device)
+    for step, (pixels, labels) in enumerate(train.batches(order, settings.batch)):
+        if stop():
+            return None
+        factor = SCHEDULES[settings.schedule]((local * steps + step) / (phase.epochs * steps))
+        for group in optimizer.param_groups:
+            group["lr"] = group["base"] * factor
+        labels = labels.to(device)
+        x = network.prepare(augment(pixels.to(device), settings.augment, settings.flips))
+        with devices.autocast(device, settings.precision):
+            loss = F.cross_entropy(network(x).float(), labels, weight)
+        if phase.penalty:
+            loss = loss + phase.penalty(kernels, network.head.weight)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        total += loss.detach() * len(labels)
+    _remember(network, phase, optimizer, moments)
+    return float(total) / len(train), _rates_by_stage(network, phase, multipliers), multipliers
+
+
+def _optimizer(network, phase, settings, multipliers, moments: Moments):
+    """An optimizer over exactly what learns, its state taken from the moments where they have it.
+
+    Weight decay is off under a penalty: it pulls to 0, the penalty to theta_0.
+    """
+    groups: dict[float, list[nn.Parameter]] = {}
+    parameters = learning(network, phase)
+    for name, (parameter, lr) in parameters.items():
+        groups.setdefault(lr * multipliers.get(name, 1.0), []).append(parameter)
+    decay = phase.weight_decay or (ADAMW_DECAY if settings.optimizer == "adamw" else 0.0)
+    optimizer = OPTIMIZERS[settings.optimizer](
+        [{"params": params, "lr": lr, "base": lr} for lr, params in groups.items()],
+        lr=0.0,
+        weight_decay=0.0 if phase.penalty else decay,
+    )
+    for name, (parameter, _) in parameters.items():
+        if name in moments:
+            optimizer.state[parameter] = moments[name]
+    return optimizer
+
+
+def _remember(network, phase, optimizer, moments: Moments) -> None:
+    moments.clear()
+    for name, (parameter, _) in learning(network, phase).items():
+        if parameter in optimizer.state:
+            moments[name] = optimizer.state[parameter]
+
+
+def _kernels(network, phase, start) -> Iterator[tuple[Tensor, Tensor]]:
+    """(w, w_0) of the pretrained convolution and linear kernels that learn: the S of ftlab.penalties."""
+    kernels = {
+        id(m.weight) for m in network.stages.modules() if isinstance(m, nn.Conv2d | nn.Linear)
+    }
+    for name, (parameter, _) in learning(network, phase).items():
+        if id(parameter) in kernels:
+            yield parameter, start[name]
+
+
+def _multipliers(network, phase, train, order, settings) -> dict[str, float]:
+    """What the phase's rate rule makes of the gradients of the first batches, without a step.
+
+    BatchNorm reads its stored statistics meanwhile, so looking changes nothing.
+    """
+    rule, device = phase.rates, network.head.weight.device
+    set_mode(network, phase)
+    network.eval()
+    ruled, followers = _ruled(network, phase)
+    measured: dict[str, list[float]] = {name: [] for name in ruled}
+    for number, (pixels, labels) in enumerate(train.batches(order, settings.batch)):
+        if number == rule.batches:
+            break
+        x = network.prepare(augment(pixels.to(device), settings.augment, settings.flips))
+        with devices.autocast(device, settings.precision):
+            loss = F.cross_entropy(network(x).float(), labels.to(device))
+        gradients = torch.autograd.grad(loss, list(ruled.values()))
+        for (name, theta), g in zip(ruled.items(), gradients, strict=True):
+            measured[name].append(rule.measure(theta.detach(), g))
+    multipliers = rule.multipliers(measured)
+    return multipliers | {name: multipliers.get(leader, 0.0) for name, leader in followers.items()}
+
+
+def _ruled(network, phase) -> tuple[dict[str, nn.Parameter], dict[str, str | None]]:
+    """The tensors a rate rule looks at, and those that follow one of them.
+
+    faithful: every tensor but BatchNorm's, which does not learn (follows nothing: 0).
+    practical: the weight of every pretrained module; its other tensors follow it; the head is free.
+    """
+    norms = {id(p) for m in network.modules() if isinstance(m, BATCHNORM) for p in m.parameters()}
+    ruled, followers, learns = {}, {}, learning(network, phase)
+    for name, (parameter, _) in learns.items():
+        leader = f"{name.rpartition('.')[0]}.weight"
+        if phase.rates.faithful and id(parameter) in norms:
+            followers[name] = None
+        elif phase.rates.faithful:
+            ruled[name] = parameter
+        elif name.startswith("head."):
+            continue
+        elif name == leader or leader not in learns:
+            ruled[name] = parameter
+        else:
+            followers[name] = leader
+    return ruled, followers
+
+
+def _rates_by_stage(network, phase, multipliers) -> dict[str, float]:
+    """The rate of each stage at the start of the schedule; its tensors' mean under a rate rule."""
+    means = {}
+    names = {id(p): n for n, p in network.named_parameters()}
+    for stage, lr in phase.lrs.items():
+        tensors = [names[id(p)] for p in network.modules_of(stage).parameters()]
+        factors = [multipliers.get(n, 1.0) for n in tensors]
+        means[stage] = lr * sum(factors) / max(len(factors), 1)
+    return means
+
+
+def _seed(seed: int, phase: int, epoch: int) -> None:
+    state = np.random.SeedSequence([seed, phase, epoch]).generate_state(2)
+    np.random.seed(state[0])
+    torch.manual_seed(int(state[1]))
+
+
+def _is_best(values: Mapping[str, float], history: Sequence[Epoch], settings: Settings) -> bool:
+    key = SELECT[settings.select]
+    return all(key(values) > key(epoch.val) for epoch in history if epoch.best)
+
+
+def _out_of_patience(phase_history: Sequence[Epoch], last: bool, settings: Settings) -> bool:
+    """Only the last phase may stop early: a plateau before it must not end an unfreezing."""
+    if settings.patience is None or not last:
+        return False
+    recent = phase_history[-settings.patience :]
+    return len(recent) == settings.patience and not any(epoch.best for epoch in recent)
+
+
+def _must_be_finite(loss: float, values: Mapping[str, float], phase: Phase) -> None:
+    if not (math.isfinite(loss) and math.isfinite(values["loss"])):
+        rate = max(phase.lrs.values())
+        raise Diverged(
+            f"The loss stopped being a number at learning rate {rate:g}; try a smaller one."
+        )

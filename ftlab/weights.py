@@ -1,0 +1,252 @@
+"""Where theta_0 comes from: the model hub through timm's repositories, a file, or a random draw.
+
+Never a silent fallback: the same question gives the same theta_0 on every machine, or one sentence.
+A theta_0 is known by a checksum of its tensors, so the same weights in another file are the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+import torch
+from torch import Tensor
+
+from . import backbones
+from .records import BadInput
+
+HUB_SECONDS = 8.0  # patience with a hub that does not answer
+FILE_BYTES = 2 << 30
+PREFIXES = ("module.", "model.", "backbone.")
+
+
+@dataclass(frozen=True)
+class Theta0:
+    """Weights and buffers by timm's names, the classifier left out, and what they expect of x."""
+
+    tensors: Mapping[str, Tensor]
+    kind: str  # imagenet, file or random
+    name: str  # hub repository, file name, or seed
+    checksum: str  # sha256 over names, shapes and bytes
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def record(self) -> dict:
+        return {"kind": self.kind, "name": self.name, "checksum": self.checksum}
+
+
+def load(backbone: str, weights: str = "imagenet", seed: int = 0) -> Theta0:
+    """theta_0 of a backbone.
+
+    Args:
+        weights: "imagenet" (the table's tag, from the hub or its cache), "random" (drawn from the
+            seed), or the path of a .safetensors, .pth or .pt file with timm's names.
+    Raises:
+        BadInput: the hub cannot be reached, or the file is not these weights.
+    """
+    if weights == "random":
+        return _random(backbone, seed)
+    if weights == "imagenet":
+        repository = hub_repository(backbone)
+        return _theta0(backbone, _read(fetch(backbone)), "imagenet", repository)
+    path = Path(weights)
+    if not path.is_file():
+        raise BadInput(
+            f"There is no weights file {path.name!r}; --weights takes imagenet, random, "
+            "or the path of a .safetensors or .pth file."
+        )
+    return _theta0(backbone, _read(path), "file", path.name)
+
+
+def keep(theta0: Theta0, cache: Path) -> None:
+    """Copy a file's theta_0 into the cache, so that its runs outlive the file they came from."""
+    from safetensors.torch import save_file
+
+    from .runs import write
+
+    path = cache / "weights" / f"{theta0.checksum}.safetensors"
+    if theta0.kind == "file" and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, lambda temporary: save_file(dict(theta0.tensors), temporary))
+
+
+def recall(backbone: str, record: Mapping, seed: int, cache: Path) -> Theta0:
+    """The theta_0 that a study's or run's record names.
+
+    Raises:
+        BadInput: it is not on this machine, or it is another one than recorded.
+    """
+    if record["kind"] == "file":
+        path = cache / "weights" / f"{record['checksum']}.safetensors"
+        if not path.exists():
+            raise BadInput(
+                f"The weights these runs started from are not on this machine: pass "
+                f"--weights with the path of {record['name']} once more."
+            )
+        theta0 = _theta0(backbone, _read(path), "file", record["name"])
+    else:
+        theta0 = load(backbone, record["kind"], seed)
+    if record.get("checksum") not in (None, theta0.checksum):
+        raise BadInput(
+            f"The {theta0.kind} weights of {backbone} on this machine are not the ones these "
+            "runs started from: their checksums differ."
+        )
+    return theta0
+
+
+def fetch(backbone: str) -> Path:
+    """The local file of a backbone's default weights, downloaded if it is not in the hub's cache.
+
+    Raises:
+        BadInput: the hub does not answer within 10 seconds or does not have it.
+    """
+    import huggingface_hub as hub
+
+    repository = hub_repository(backbone)
+    cached = hub.try_to_load_from_cache(repository, "model.safetensors")
+    if isinstance(cached, str):
+        return Path(cached)
+    advice = (
+        f"connect once and run `ftlab fetch {backbone}`, or pass --weights FILE.safetensors "
+        "or --weights random"
+    )
+    if not _hub_answers():
+        raise BadInput(
+            f"The ImageNet weights of {backbone} ({repository}) are not on this machine and the "
+            f"model hub cannot be reached: {advice}."
+        )
+    try:
+        return Path(hub.hf_hub_download(repository, "model.safetensors", etag_timeout=HUB_SECONDS))
+    except Exception as error:  # the hub client's own tree of errors, OSError, HTTP errors
+        raise BadInput(
+            f"The ImageNet weights of {backbone} ({repository}) could not be downloaded "
+            f"({type(error).__name__}): {advice}."
+        ) from error
+
+
+def on_this_machine(backbone: str) -> bool:
+    """Whether the default weights are in the hub's cache; asks no network."""
+    import huggingface_hub as hub
+
+    return isinstance(
+        hub.try_to_load_from_cache(hub_repository(backbone), "model.safetensors"), str
+    )
+
+
+def hub_repository(backbone: str) -> str:
+    return f"timm/{backbone.split('.')[0]}.{backbones.tag(backbone)}"
+
+
+def _hub_answers() -> bool:
+    """Whether the hub answers at all, within HUB_SECONDS, name resolution included."""
+    import httpx
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    answered = threading.Event()
+
+    def ask():
+        try:
+            httpx.head(constants.ENDPOINT, timeout=HUB_SECONDS / 2)
+            answered.set()
+        except httpx.HTTPError:
+            pass
+
+    asking = threading.Thread(target=ask, daemon=True)  # a resolver may hang beyond any time-out
+    asking.start()
+    asking.join(HUB_SECONDS)
+    return answered.is_set()
+
+
+def _random(backbone: str, seed: int) -> Theta0:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = backbones.create(backbone)
+    tensors = _without_classifier(model, model.state_dict())
+    return Theta0(tensors, "random", f"seed {seed}", checksum(tensors), *_statistics(backbone))
+
+
+def _theta0(backbone: str, given: dict[str, Tensor], kind: str, name: str) -> Theta0:
+    model = backbones.create(backbone)
+    wanted = _without_classifier(model, model.state_dict())
+    tensors = _fitted(model, wanted, given, name)
+    return Theta0(tensors, kind, name, checksum(tensors), *_statistics(backbone))
+
+
+def _fitted(model, wanted: dict, given: dict, name: str) -> dict[str, Tensor]:
+    """The given tensors under the wanted names, every one there, of the right shape and finite."""
+    for prefix in PREFIXES:
+        if any(key.startswith(prefix) for key in given):
+            given = {key.removeprefix(prefix): value for key, value in given.items()}
+    given = _without_classifier(model, given)
+    missing = [k for k in wanted if k not in given and not k.endswith("num_batches_tracked")]
+    extra = [k for k in given if k not in wanted]
+    if missing or extra:
+        first = (missing or extra)[0]
+        fit = len(wanted.keys() & given.keys())
+        raise BadInput(
+            f"{name} does not hold this backbone's weights: {fit} of {len(wanted)} tensors fit, "
+            f"{'missing' if missing else 'unknown'} is for instance {first}."
+        )
+    for key, tensor in given.items():
+        if tensor.layout != torch.strided or tensor.shape != wanted[key].shape:
+            expected = "x".join(map(str, wanted[key].shape))
+            raise BadInput(f"{name} does not fit: {key} should be a dense {expected} tensor.")
+        if not tensor.isfinite().all():
+            raise BadInput(f"{name} cannot be used: {key} holds NaN or infinite numbers.")
+    return {k: given.get(k, v).to(v.dtype).contiguous() for k, v in wanted.items()}
+
+
+def _without_classifier(model, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    classifier = model.pretrained_cfg["classifier"] + "."
+    return {k: v for k, v in tensors.items() if not k.startswith(classifier)}
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file, or of a .pth file read without running any code in it."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if path.stat().st_size > FILE_BYTES:
+        raise BadInput(
+            f"{path.name} is larger than the {FILE_BYTES >> 30} GB a weights file may be."
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except SafetensorError as error:
+        raise BadInput(f"{path.name} is not a safetensors file ({error}).") from error
+    except Exception as error:  # torch.load raises whatever the broken archive leads to
+        raise BadInput(
+            f"{path.name} is not a plain file of tensors that PyTorch reads safely; "
+            "save it as .safetensors."
+        ) from error
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise BadInput(f"{path.name} holds no state dict (names and tensors).")
+    return content
+
+
+def checksum(tensors: Mapping[str, Tensor]) -> str:
+    """sha256 over names, dtypes, shapes and bytes, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _statistics(backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation from the weights' own metadata."""
+    cfg = timm.get_pretrained_cfg(f"{backbone.split('.')[0]}.{backbones.tag(backbone)}")
+    return tuple(cfg.mean), tuple(cfg.std)

@@ -1,0 +1,174 @@
+"""DICOM pictures: pairs that must look the same, windows by another implementation, refusals."""
+
+from io import BytesIO
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.pixels import apply_windowing
+from pydicom.uid import ExplicitVRLittleEndian, JPEGLosslessSV1, generate_uid
+
+from ftlab.datasets import import_dataset, read_image, report
+from ftlab.datasets.dicom import read_dicom
+from ftlab.records import BadInput
+
+RAMP = np.tile(np.arange(256), (16, 1))
+
+
+def dicom(values, bits=None, **elements):
+    """A DICOM file as bytes; `values` (H, W) or (frames, H, W) of the stored type."""
+    values = np.asarray(values)
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = elements.pop("syntax", ExplicitVRLittleEndian)
+    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    ds = FileDataset(None, {}, file_meta=meta, preamble=bytes(128))
+    ds.Rows, ds.Columns = values.shape[-2:]
+    if values.ndim == 3:
+        ds.NumberOfFrames = len(values)
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+    ds.BitsAllocated = 8 * values.dtype.itemsize
+    ds.BitsStored = bits or ds.BitsAllocated
+    ds.HighBit = ds.BitsStored - 1
+    ds.PixelRepresentation = int(values.dtype.kind == "i")
+    ds.PixelData = values.tobytes()
+    for name, value in elements.items():
+        setattr(ds, name, value)
+    if meta.TransferSyntaxUID.is_compressed:
+        ds.PixelData = encapsulate([ds.PixelData])
+    file = BytesIO()
+    ds.save_as(file, enforce_file_format=True)
+    return file.getvalue()
+
+
+def grey(data):
+    return read_image(BytesIO(data)).pixels[..., 0].astype(int)
+
+
+def test_8_bits_look_the_same_as_dicom_and_as_png():
+    file = BytesIO()
+    Image.fromarray(RAMP.astype(np.uint8)).save(file, "PNG")
+    assert np.array_equal(grey(dicom(RAMP.astype(np.uint8))), grey(file.getvalue()))
+
+
+@pytest.mark.parametrize(
+    "extra", [{}, {"WindowCenter": 1000, "WindowWidth": 800}, {"RescaleSlope": 2}]
+)
+def test_monochrome1_of_inverted_values_is_the_monochrome2_picture(extra):
+    values = (RAMP * 16).astype(np.uint16)
+    two = grey(dicom(values, bits=12, RescaleIntercept=0, **{"RescaleSlope": 1, **extra}))
+    if "WindowCenter" in extra:  # the window has to be mirrored with the values
+        extra = {"WindowCenter": 4095 - 1000 + 1, "WindowWidth": 800}
+    inverted = (4095 - values).astype(np.uint16)
+    one = grey(
+        dicom(inverted, bits=12, PhotometricInterpretation="MONOCHROME1", RescaleIntercept=0,
+              **{"RescaleSlope": 1, **extra})
+    )  # fmt: skip
+    assert np.abs(one - two).max() <= 1
+
+
+@pytest.mark.parametrize("shape", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
+def test_rescale_then_window_agrees_with_pydicom(shape):
+    values = (RAMP * 16).astype(np.int16)  # as a CT: 0..4080 stored, -1024..3056 HU
+    data = dicom(values, WindowCenter=40, WindowWidth=400, RescaleSlope=1, RescaleIntercept=-1024,
+                 VOILUTFunction=shape)  # fmt: skip
+    ds = pydicom.dcmread(BytesIO(data))
+    theirs = apply_windowing(values.astype(float) - 1024, ds)
+    low, high = -(2**15) - 1024, 2**15 - 1 - 1024  # pydicom maps to the stored type's range
+    assert np.abs(grey(data) - 255 * (theirs - low) / (high - low)).max() <= 0.6
+
+
+def test_the_first_window_that_means_something_is_used():
+    values = RAMP.astype(np.uint16)
+    plain = grey(dicom(values, WindowCenter=100, WindowWidth=50))
+    listed = grey(dicom(values, WindowCenter=[7, 100], WindowWidth=[0, 50]))
+    assert np.array_equal(listed, plain)
+    assert plain[0, 70] == 0 and plain[0, 130] == 255
+
+
+def test_a_window_of_width_zero_counts_as_none():
+    values = RAMP.astype(np.uint16)
+    assert np.array_equal(
+        grey(dicom(values, WindowCenter=5, WindowWidth=0)), grey(dicom(values))
+    )
+
+
+def test_signed_values_keep_their_order():
+    levels = grey(dicom((RAMP - 128).astype(np.int16)))[0]
+    assert levels[0] == 0 and levels[-1] == 255 and (np.diff(levels) >= 0).all()
+
+
+def test_of_many_frames_the_middle_one_is_read():
+    frames = np.stack([np.full((16, 16), level, np.uint8) for level in (10, 20, 30)])
+    picture = read_image(BytesIO(dicom(frames)))
+    assert (picture.pixels == 20).all()
+    assert "the middle one of 3 frames was used" in picture.notes
+
+
+def test_colour_and_palette_pictures_keep_their_colours():
+    colours = np.zeros((16, 16, 3), np.uint8)
+    colours[:8] = 200, 30, 60
+    rgb = dicom(colours[..., 0], SamplesPerPixel=3, PhotometricInterpretation="RGB",
+                PlanarConfiguration=0, PixelData=colours.tobytes())  # fmt: skip
+    assert np.array_equal(read_image(BytesIO(rgb)).pixels, colours)
+    tables = {
+        f"{c}PaletteColorLookupTable{part}": value
+        for c, level in (("Red", 200), ("Green", 30), ("Blue", 60))
+        for part, value in (
+            ("Descriptor", [2, 0, 16]),
+            ("Data", np.array([0, level * 257], np.uint16).tobytes()),
+        )
+    }
+    index = np.zeros((16, 16), np.uint8)
+    index[:8] = 1
+    palette = dicom(index, PhotometricInterpretation="PALETTE COLOR", **tables)
+    assert np.array_equal(read_image(BytesIO(palette)).pixels, colours)
+
+
+def test_text_that_may_be_burned_in_is_noted():
+    notes = read_image(BytesIO(dicom(RAMP.astype(np.uint8), Modality="US"))).notes
+    assert any("burned" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    "elements, reason",
+    [
+        ({"Rows": 65535, "Columns": 65535}, "4295 megapixels"),
+        ({"Rows": 7000, "Columns": 7000}, "cut short"),
+        ({"NumberOfFrames": 1000}, "cut short"),
+        ({"syntax": JPEGLosslessSV1}, r"JPEG Lossless.*pip install 'ftlab\[dicom\]'"),
+        ({"syntax": "1.2.840.10008.1.2.4.100"}, "transfer syntax|no decoder"),
+    ],
+)
+def test_a_header_that_cannot_be_true_is_refused_in_words(elements, reason):
+    with pytest.raises(BadInput, match=reason):
+        read_image(BytesIO(dicom(RAMP.astype(np.uint8), **elements)))
+
+
+def test_a_file_without_a_picture_or_cut_anywhere_is_refused():
+    data = dicom(RAMP.astype(np.uint8))
+    for length in range(132, len(data) - 1, 97):
+        with pytest.raises(BadInput):
+            read_dicom(data[:length])
+
+
+def test_an_import_groups_by_patient_and_keeps_no_identifier(tmp_path):
+    chance = np.random.default_rng(0)
+    for label in ("healthy", "ill"):
+        (tmp_path / "scans" / label).mkdir(parents=True)
+        for n in range(24):
+            values = chance.integers(0, 4096, (16, 16)).astype(np.uint16)
+            data = dicom(values, bits=12, PatientID=f"SECRET-{label}-{n // 2}",
+                         PatientName="CANARY^NAME")  # fmt: skip
+            (tmp_path / "scans" / label / f"IM{n}").write_bytes(data)  # no suffix, as often
+    ds = import_dataset(tmp_path / "data", str(tmp_path / "scans"), "scans")
+    assert ds.grouped and len(set(ds.groups)) == 24
+    assert all(len(set(ds.splits[ds.groups == g])) == 1 for g in set(ds.groups))
+    kept = b"".join(p.read_bytes() for p in ds.folder.rglob("*") if p.is_file())
+    assert b"SECRET" not in kept and b"CANARY" not in kept
+    original = read_image(tmp_path / "scans" / "healthy" / "IM0")
+    assert np.array_equal(read_image(ds.folder / ds.files[0]).pixels, original.pixels)
+    assert any("DICOM" in note for note in report(ds)["notes"])

@@ -1,0 +1,68 @@
+"""Hub data sets from a cache laid out by hand; the network is never asked."""
+
+import time
+
+import pytest
+from dirty import tree
+
+from ftlab.datasets import import_dataset, report
+from ftlab.records import BadInput
+
+SHA = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_a_cached_data_set_is_imported_without_network(cache, tmp_path):
+    repository = cache / "datasets--someone--pets"
+    tree(repository / "snapshots" / SHA / "data")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(SHA)
+    ds = import_dataset(tmp_path / "data", "hub:someone/pets", "pets")
+    assert ds.classes == ("cat", "dog") and len(ds.files) == 24
+    assert any("local cache" in warning for warning in report(ds)["warnings"])
+
+
+def test_without_network_and_cache_one_sentence_says_what_to_do(cache, tmp_path):
+    for source in ("hub:someone/pets", "someone/pets"):
+        with pytest.raises(BadInput, match="cannot be reached.*not in the local cache"):
+            import_dataset(tmp_path / "data", source, "pets")
+
+
+def test_an_endpoint_that_is_not_there_fails_fast(tmp_path, monkeypatch):
+    from huggingface_hub import constants, hf_api
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(hf_api.constants, "ENDPOINT", "http://127.0.0.1:9")
+    start = time.monotonic()
+    with pytest.raises(BadInput, match="cannot be reached"):
+        import_dataset(tmp_path / "data", "hub:someone/pets", "pets")
+    assert time.monotonic() - start < 12
+
+
+def test_what_is_no_hub_id_is_refused(cache, tmp_path):
+    with pytest.raises(BadInput, match="not a hub id"):
+        import_dataset(tmp_path / "data", "hub:a/b/c/..", "pets")
+
+
+@pytest.mark.parametrize(
+    "files, match",
+    [
+        ({"data/train-0000.parquet": 10}, "parquet"),
+        ({"README.md": 10}, "no files that are pictures"),
+        ({"a/1.png": 3 * 2**30}, "3.0 GB"),
+    ],
+)
+def test_a_hub_data_set_is_judged_by_its_list_of_files(files, match):
+    from ftlab.datasets.hub import _judge
+
+    with pytest.raises(BadInput, match=match):
+        _judge("someone/pets", files)

@@ -1,0 +1,332 @@
+"""Importing: what is right goes in, what is wrong is named, and nothing half-made stays."""
+
+import csv
+import json
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from dirty import good_entries, lying, noise, png, symlink_entry, tree, zipped
+
+from ftlab.datasets import (
+    dataset_names,
+    delete_dataset,
+    import_dataset,
+    open_dataset,
+    read_image,
+    report,
+    resize,
+)
+from ftlab.records import BadInput
+
+
+def table(path, rows, head=("path", "label", "group", "split")):
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([head, *rows])
+    return path
+
+
+def refused(tmp_path, source, match, **options):
+    with pytest.raises(BadInput, match=match) as refusal:
+        import_dataset(tmp_path / "data", str(source), "x", **options)
+    assert str(tmp_path) not in str(refusal.value)
+    assert list((tmp_path / "data").glob("*")) + list((tmp_path / "data").glob(".*")) == []
+
+
+def reasons(dataset):
+    return {entry["file"]: entry["reason"] for entry in report(dataset)["skipped"]}
+
+
+def test_class_folders_become_a_data_set_with_its_bytes_unchanged(tmp_path):
+    source = tree(tmp_path / "in")
+    ds = import_dataset(tmp_path / "data", str(source), "pets")
+    assert ds.classes == ("cat", "dog") and len(ds.files) == 24 and not ds.grouped
+    originals = sorted(p.read_bytes() for p in source.rglob("*.png"))
+    assert sorted((ds.folder / f).read_bytes() for f in ds.files) == originals
+    told = report(ds)
+    assert told["classes"] == {"cat": 12, "dog": 12} and sum(told["splits"].values()) == 24
+    assert any("No groups" in warning for warning in told["warnings"])
+    json.dumps(told)
+
+
+def test_the_same_source_and_seed_give_the_same_hash_and_another_seed_does_not(tmp_path):
+    source = str(tree(tmp_path / "in"))
+    one, two, other = (
+        import_dataset(tmp_path / "data", source, name, seed=seed)
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    )
+    assert one.hash == two.hash != other.hash
+
+
+def test_the_array_is_what_reading_and_resizing_each_image_gives(tmp_path):
+    ds = import_dataset(tmp_path / "data", str(tree(tmp_path / "in")), "pets")
+    with ThreadPoolExecutor(4) as pool:  # several at once must not harm each other
+        arrays = list(pool.map(ds.array, [16] * 4))
+    one_by_one = np.stack([resize(read_image(ds.folder / f).pixels, 16) for f in ds.files])
+    assert all(np.array_equal(array, one_by_one) for array in arrays)
+    assert [p.name for p in (ds.folder / "arrays").iterdir()] == ["16.npy"]
+
+
+def test_a_data_set_is_listed_opened_and_deleted(tmp_path):
+    root = tmp_path / "data"
+    with pytest.raises(BadInput, match="none is imported yet"):
+        open_dataset(root, "pets")
+    made = import_dataset(root, str(tree(tmp_path / "in")), "pets")
+    (root / ".pets.1234.tmp").mkdir()
+    (root / "half").mkdir()
+    assert dataset_names(root) == ["pets"]
+    again = open_dataset(root, "pets")
+    assert again.hash == made.hash and np.array_equal(again.splits, made.splits)
+    with pytest.raises(BadInput, match="'dogs'; imported are: pets"):
+        open_dataset(root, "dogs")
+    with pytest.raises(BadInput, match="already"):
+        import_dataset(root, str(tmp_path / "in"), "pets")
+    delete_dataset(root, "pets")
+    assert dataset_names(root) == []
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a b", ".x", "a/b", "ä"])
+def test_a_name_that_is_no_plain_folder_is_refused(tmp_path, name):
+    with pytest.raises(BadInput, match="letters, digits"):
+        import_dataset(tmp_path / "data", str(tmp_path), name)
+
+
+# ---- class folders ----
+
+
+def test_split_folders_are_kept_and_a_missing_val_is_carved_from_train(tmp_path):
+    tree(tmp_path / "in" / "train", 20)
+    tree(tmp_path / "in" / "test", 6)
+    ds = import_dataset(tmp_path / "data", str(tmp_path / "in"), "x")
+    splits = report(ds)["splits"]
+    assert splits == {"train": 32, "val": 8, "test": 12}  # 0.16 / (0.16 + 0.64) of 40
+    assert any("val images were taken from train" in w for w in report(ds)["warnings"])
+    assert any("duplicates lie in different splits" in w for w in report(ds)["warnings"])
+
+
+def test_clutter_is_ignored_and_other_files_are_named(tmp_path):
+    source = tree(tmp_path / "in")
+    for name in (".DS_Store", "cat/._0.png", "cat/Thumbs.db", "__MACOSX/cat/1.png"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(b"clutter")
+    (source / "cat" / "notes.txt").write_text("x")
+    (source / "loose.png").write_bytes(png(noise(5)))
+    ds = import_dataset(tmp_path / "data", str(source), "x")
+    assert set(reasons(ds)) == {"cat/notes.txt", "loose.png"} and len(ds.files) == 24
+
+
+def test_what_a_data_set_lacks_is_said(tmp_path):
+    refused(tmp_path, tmp_path / "nowhere", "no file or folder 'nowhere'")
+    refused(tmp_path, tree(tmp_path / "one", classes=("cat",)), "one class .cat")
+    refused(tmp_path, tree(tmp_path / "few", 4), "each split needs at least 2")
+    (tree(tmp_path / "hollow") / "fish").mkdir()
+    refused(tmp_path, tmp_path / "hollow", "class folder 'fish'")
+    (tmp_path / "void").mkdir()
+    refused(tmp_path, tmp_path / "void", "neither class folders nor a CSV")
+
+
+def test_more_than_a_twentieth_unreadable_stops_the_import(tmp_path):
+    source = tree(tmp_path / "in", 20)
+    (source / "cat" / "bad1.png").write_bytes(b"not a picture")
+    (source / "cat" / "bad2.png").write_bytes(b"")
+    ds = import_dataset(tmp_path / "ok", str(source), "x")  # 2 of 42
+    assert reasons(ds)["cat/bad2.png"] == "the file is empty" and len(ds.files) == 40
+    (source / "dog" / "bad3.png").write_bytes(png(noise(1))[:200])
+    refused(tmp_path, source, r"3 of 43 images.*cat/bad1.png: not an image")
+
+
+def test_class_names_that_nearly_clash_are_reported(tmp_path):
+    source = tree(tmp_path / "in", 8, ("Cat", "cat", "dog"))
+    warnings = report(import_dataset(tmp_path / "data", str(source), "x"))["warnings"]
+    assert any("'Cat', 'cat'" in warning for warning in warnings)
+    refused(tmp_path / "b", tree(tmp_path / "b" / "in", 8, ("a" * 81, "b")), "longer than 80")
+
+
+# ---- tables ----
+
+
+def flat(root, n=24):
+    root.mkdir()
+    for i in range(n):
+        (root / f"{i}.png").write_bytes(png(noise(i)))
+    return root
+
+
+def test_a_table_gives_labels_groups_and_splits(tmp_path):
+    split = ["train", "valid", "TEST"]
+    rows = [(f"{i}.png", "ab"[i % 2], f"p{i // 4}", split[i // 8]) for i in range(24)]
+    labels = table(tmp_path / "labels.csv", rows)
+    source = flat(tmp_path / "in")
+    options = dict(labels=labels, group_column="group", split_column="split")
+    ds = import_dataset(tmp_path / "data", str(source), "x", **options)
+    assert report(ds)["splits"] == {"train": 8, "val": 8, "test": 8} and report(ds)["groups"] == 6
+    for file, label in zip(ds.files, ds.labels, strict=True):
+        i = next(i for i in range(24) if (ds.folder / file).read_bytes() == png(noise(i)))
+        assert label == i % 2
+
+
+def test_a_table_may_leave_out_suffix_and_folders_and_use_semicolons(tmp_path):
+    (tmp_path / "in").mkdir()
+    flat(tmp_path / "in" / "photos")
+    lines = ["image_id;dx"] + [f"{i};{'ab'[i % 2]}" for i in range(24)]
+    (tmp_path / "in" / "labels.csv").write_text("\n".join(lines), encoding="utf-8-sig")
+    assert len(import_dataset(tmp_path / "data", str(tmp_path / "in"), "x").files) == 24
+
+
+def test_class_folders_rule_over_a_table_unless_a_column_is_named(tmp_path):
+    source = tree(tmp_path / "in")
+    rows = [(f"{c}/{n}.png", "new" if n % 2 else "old", f"p{n}") for c in ("cat", "dog")
+            for n in range(12)]  # fmt: skip
+    table(source / "labels.csv", rows, ("file", "label", "group"))
+    assert import_dataset(tmp_path / "data", str(source), "a").classes == ("cat", "dog")
+    grouped = import_dataset(tmp_path / "data", str(source), "b", group_column="group")
+    assert grouped.classes == ("new", "old") and grouped.grouped
+
+
+@pytest.mark.parametrize(
+    "change, options, match",
+    [
+        ({}, {"label_column": "grade"}, "no column 'grade'; its columns are path, label, group"),
+        ({}, {"label_column": "label,group"}, "one label per image"),
+        ({0: ("0.png", "a|b", "", "train")}, {}, "several labels"),
+        ({1: ("0.png", "c", "", "train")}, {}, "listed as 'a' and as 'c'"),
+        ({0: ("0.png", "a", "", "later")}, {"split_column": "split"}, "'later'"),
+        ({i: (f"{i}.gif.png", "a", "", "") for i in range(3)}, {}, "3 of 24 rows"),
+        ({0: ("../secret.png", "a", "", ""), 1: ("/etc/x.png", "a", "", "")}, {}, "2 of 24 rows"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_refused_in_words(tmp_path, change, options, match):
+    rows = [change.get(i, (f"{i}.png", "ab"[i % 2], "", "train")) for i in range(24)]
+    labels = table(tmp_path / "labels.csv", rows)
+    refused(tmp_path, flat(tmp_path / "in"), match, labels=labels, **options)
+
+
+# ---- npz ----
+
+
+def medmnist(path, n=(16, 4, 4), shape=(28, 28), **change):
+    chance = np.random.default_rng(0)
+    arrays = {}
+    for split, count in zip(("train", "val", "test"), n, strict=True):
+        arrays[f"{split}_images"] = chance.integers(0, 256, (count, *shape), np.uint8)
+        arrays[f"{split}_labels"] = np.arange(count)[:, None] % 2
+    np.savez(path, **{**arrays, **change})
+    return {**arrays, **change}
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (28, 28, 3)])
+def test_an_npz_keeps_its_pixels_labels_and_splits(tmp_path, shape):
+    arrays = medmnist(tmp_path / "x.npz", shape=shape)
+    ds = import_dataset(tmp_path / "data", str(tmp_path / "x.npz"), "x")
+    for split in ("train", "val", "test"):
+        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"].ravel()
+        if len(shape) == 2:
+            images = np.repeat(images[..., None], 3, axis=3)
+        ours = {ds.array(28)[i].tobytes(): ds.labels[i] for i in ds.indices(split)}
+        assert ours == {image.tobytes(): n for image, n in zip(images, labels, strict=True)}
+
+
+def test_an_npz_of_another_kind_is_refused_in_words(tmp_path):
+    file = tmp_path / "x.npz"
+    medmnist(file, train_labels=np.ones((16, 14), int))
+    refused(tmp_path, file, "14 labels each")
+    medmnist(file, shape=(28, 28, 28))
+    refused(tmp_path, file, r"uint8 \(16, 28, 28, 28\)")
+    np.savez(file, x=np.zeros(3))
+    refused(tmp_path, file, "holds x, but train_images")
+    np.savez(file, train_images=np.array([{}, {}], dtype=object))
+    refused(tmp_path, file, "plain arrays")
+    file.write_bytes(file.read_bytes()[:90])
+    refused(tmp_path, file, "plain arrays")
+
+
+# ---- zips ----
+
+
+def test_of_a_dirty_zip_the_right_goes_in_and_the_wrong_is_named(tmp_path):
+    wrong = {
+        "../escape.png": "outside",
+        "/absolute.png": "absolute",
+        "C:\\drive.png": "absolute",
+        "cat/../../up.png": "outside",
+        "cat/a\x07b.png": "control",
+        "a/b/c/d/e/f/g.png": "deep",
+        "cat/readme.txt": "not a kind",
+        "cat/broken.png": "damaged|cut short",
+        "dog/page.png": "not an image",
+    }
+    path = tmp_path / "in" / "x.zip"
+    path.parent.mkdir()
+    entries = {name: png(noise(77)) for name in wrong}
+    entries |= {"dog/page.png": b"<html>", "cat/broken.png": png(noise(3))[:300]}
+    zipped(path, good_entries() | entries | {"__MACOSX/cat/._1.png": b"x", ".DS_Store": b"x"})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(symlink_entry("cat/link.png"), "/etc/passwd")
+    before = set(tmp_path.rglob("*"))
+    ds = import_dataset(tmp_path / "data", str(path), "x")
+    assert len(ds.files) == 60
+    told = {name.replace("?", "\x07").replace("/drive", "\\drive"): r
+            for name, r in reasons(ds).items()}  # fmt: skip
+    wrong["cat/link.png"] = "link"
+    assert told.keys() == wrong.keys()
+    for name, reason in wrong.items():
+        assert any(part in told[name] for part in reason.split("|")), (name, told[name])
+    outside = {p for p in tmp_path.rglob("*") if ds.folder not in p.parents} - before
+    assert outside == {tmp_path / "data", ds.folder}
+    assert not (ds.folder / "unpacked").exists()
+
+
+def test_a_zip_with_one_folder_around_all_or_with_a_table_inside_is_understood(tmp_path):
+    zipped(tmp_path / "a.zip", {f"my/data/{n}": d for n, d in good_entries(8).items()})
+    assert import_dataset(tmp_path / "data", str(tmp_path / "a.zip"), "a").classes == ("cat", "dog")
+    rows = "path,label\n" + "".join(f"images/{i}.png,{'ab'[i % 2]}\n" for i in range(16))
+    images = {f"images/{i}.png": png(noise(i)) for i in range(16)}
+    zipped(tmp_path / "b.zip", images | {"labels.csv": rows.encode()})
+    assert import_dataset(tmp_path / "data", str(tmp_path / "b.zip"), "b").classes == ("a", "b")
+
+
+def test_a_bomb_is_refused_before_a_byte_is_written(tmp_path):
+    refused(tmp_path, zipped(tmp_path / "a.zip", {"a/0.png": bytes(60 * 2**20)}), "times its size")
+    many = zipped(tmp_path / "b.zip", {f"a/{n}.png": b"" for n in range(20_001)})
+    refused(tmp_path, many, "20001 entries")
+    huge = zipped(tmp_path / "c.zip", good_entries(8))
+    lying(huge, "cat/0.png", 3 * 2**30)
+    refused(tmp_path, huge, "3.0 GB")
+
+
+def test_a_header_that_lies_about_its_size_gains_nothing(tmp_path):
+    entries = good_entries() | {"cat/liar.png": bytes(30 * 2**20)}
+    path = zipped(tmp_path / "x.zip", entries)
+    lying(path, "cat/liar.png", 1000)
+    ds = import_dataset(tmp_path / "data", str(path), "x")
+    assert reasons(ds) == {"cat/liar.png": "damaged inside the zip"} and len(ds.files) == 60
+
+
+def test_overlapping_encrypted_and_cut_zips_are_refused(tmp_path):
+    path = zipped(tmp_path / "x.zip", good_entries(8))
+    whole = path.read_bytes()
+    directory = whole.find(b"PK\x01\x02")
+    second = whole.find(b"PK\x01\x02", directory + 4)
+    overlap = bytearray(whole)
+    overlap[second + 42 : second + 46] = (5).to_bytes(4, "little")  # its local header's place
+    path.write_bytes(overlap)
+    refused(tmp_path, path, "overlap")
+    encrypted = bytearray(whole)
+    encrypted[directory + 8] |= 1
+    path.write_bytes(encrypted)
+    refused(tmp_path, path, "encrypted")
+    path.write_bytes(whole[:-100])
+    refused(tmp_path, path, "cannot be read as a zip")
+
+
+def test_a_crash_in_the_middle_leaves_nothing_behind(tmp_path, monkeypatch):
+    source = tree(tmp_path / "in")
+
+    def interrupt(done, total):
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        import_dataset(tmp_path / "data", str(source), "x", progress=interrupt)
+    assert list((tmp_path / "data").iterdir()) == []
