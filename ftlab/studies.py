@@ -24,7 +24,7 @@ from . import runs
 from .records import BadInput, Plan, Settings
 from .strategies import knobs, write_plan
 
-GRID = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)  # what --lr auto tries, for every strategy alike
+GRID = (1e-4, 1e-3, 1e-2)  # what --lr auto tries, for every strategy alike
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -92,9 +92,10 @@ def train(context: Context, cell: Cell, stop: Callable[[], bool]) -> Iterator[di
         question = _question(context, cell, theta0, plan, knobs)
         runs.start(folder, question)
         yield {"event": "started", "run": name, "epochs": plan.epochs}
-        if lr is not None and cell.seed == study.seeds[0]:
-            _promote(context, cell, lr)
-        yield from _fit(context, cell, name, theta0, plan, question, stop)
+        promoted = _promote(context, cell, lr)
+        yield from _fit(context, cell, name, theta0, plan, promoted, stop)
+        if promoted:
+            _drop_candidates(context, cell)
     except (BadInput, Diverged) as error:
         yield _failed(folder, name, str(error))
     except (torch.OutOfMemoryError, MemoryError):
@@ -122,16 +123,28 @@ def _question(context: Context, cell: Cell, theta0: Theta0, plan: Plan, knobs: d
     }
 
 
-def _promote(context: Context, cell: Cell, lr: float) -> None:
-    """The chosen candidate is the first seed's run: take its diary and weights, train nothing."""
-    source = Cell(cell.backbone, cell.strategy, cell.seed, lr).folder(context.folder)
+def _promote(context: Context, cell: Cell, lr: float | None) -> bool:
+    """Let the chosen candidate be the first seed's run: take its diary and weights, train nothing.
+
+    The candidates' weights go once that run is finished; their numbers stay.
+    """
+    if lr is None or cell.seed != context.study.seeds[0]:
+        return False
+    source = replace(cell, candidate=lr).folder(context.folder)
+    if not (source / "best.safetensors").exists():
+        return False
     for file in ("epochs.jsonl", "best.safetensors"):
-        runs.write(
-            cell.folder(context.folder) / file, lambda to, f=file: shutil.copy(source / f, to)
-        )
+        target = cell.folder(context.folder) / file
+        runs.write(target, lambda to, file=file: shutil.copy(source / file, to))
+    return True
 
 
-def _fit(context, cell, name, theta0, plan, question, stop) -> Iterator[dict]:
+def _drop_candidates(context: Context, cell: Cell) -> None:
+    for tried in studies.candidates(context.study, cell):
+        (tried.folder(context.folder) / "best.safetensors").unlink(missing_ok=True)
+
+
+def _fit(context, cell, name, theta0, plan, promoted, stop) -> Iterator[dict]:
     folder, study = cell.folder(context.folder), context.study
     devices.reset_peak(context.device)
     torch.set_num_threads(runs.read_json(folder / "run.json")["environment"]["threads"])
@@ -145,7 +158,6 @@ def _fit(context, cell, name, theta0, plan, question, stop) -> Iterator[dict]:
         now = network.state_dict()
         return {k: v for k, v in now.items() if k not in given or not v.cpu().equal(start[k])}
 
-    promoted = cell.candidate is None and _is_promoted(context, cell)
     if not promoted:
         history, weights_now, moments = runs.resume(folder)
         network.load_state_dict(start | weights_now)
@@ -175,17 +187,12 @@ def _fit(context, cell, name, theta0, plan, question, stop) -> Iterator[dict]:
     yield {"event": "finished", "run": name, **{k: result[k] for k in kept if k in result}}
 
 
-def _is_promoted(context: Context, cell: Cell) -> bool:
-    tuned = studies.candidates(context.study, cell)
-    return bool(tuned) and cell.seed == context.study.seeds[0]
-
-
 def _to(moments, device):
     return {n: {k: t.to(device) if t.ndim else t for k, t in s.items()} for n, s in moments.items()}
 
 
 def _answer(context: Context, cell: Cell, network: Network, plan: Plan) -> tuple[dict, dict | None]:
-    """(result.json, test.npz) of the network at its best validation epoch; no test for candidates."""
+    """(result.json, test.npz) at the best validation epoch; a candidate is never tested."""
     folder, settings = cell.folder(context.folder), context.study.settings
     diary = runs.diary(folder)
     best = [epoch for epoch in diary if epoch.best][-1]

@@ -144,8 +144,8 @@ def hub_repository(backbone: str) -> str:
 
 def _hub_answers() -> bool:
     """Whether the hub answers at all, within HUB_SECONDS, name resolution included."""
-    import httpx
     from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
 
     if constants.HF_HUB_OFFLINE:
         return False
@@ -153,10 +153,10 @@ def _hub_answers() -> bool:
 
     def ask():
         try:
-            httpx.head(constants.ENDPOINT, timeout=HUB_SECONDS / 2)
+            get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS / 2)
             answered.set()
-        except httpx.HTTPError:
-            pass
+        except Exception:  # the session's errors depend on the hub client's version
+            return
 
     asking = threading.Thread(target=ask, daemon=True)  # a resolver may hang beyond any time-out
     asking.start()

@@ -91,9 +91,7 @@ def test_the_first_window_that_means_something_is_used():
 
 def test_a_window_of_width_zero_counts_as_none():
     values = RAMP.astype(np.uint16)
-    assert np.array_equal(
-        grey(dicom(values, WindowCenter=5, WindowWidth=0)), grey(dicom(values))
-    )
+    assert np.array_equal(grey(dicom(values, WindowCenter=5, WindowWidth=0)), grey(dicom(values)))
 
 
 def test_signed_values_keep_their_order():
@@ -140,6 +138,8 @@ def test_text_that_may_be_burned_in_is_noted():
         ({"Rows": 7000, "Columns": 7000}, "cut short"),
         ({"NumberOfFrames": 1000}, "cut short"),
         ({"syntax": JPEGLosslessSV1}, r"JPEG Lossless.*pip install 'ftlab\[dicom\]'"),
+        ({"syntax": "1.2.840.10008.1.2.1.99"}, "deflated DICOM files are not read"),
+        ({"syntax": "1.2.840.10008.1.2.4.50"}, "JPEG Baseline.*damaged or need another decoder"),
         ({"syntax": "1.2.840.10008.1.2.4.100"}, "transfer syntax|no decoder"),
     ],
 )

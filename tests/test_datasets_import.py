@@ -303,6 +303,17 @@ def test_a_header_that_lies_about_its_size_gains_nothing(tmp_path):
     assert reasons(ds) == {"cat/liar.png": "damaged inside the zip"} and len(ds.files) == 60
 
 
+def test_a_file_too_large_for_a_picture_is_skipped_and_not_the_whole_zip(tmp_path):
+    chance = np.random.default_rng(0)
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in good_entries(8).items():
+            archive.writestr(name, data)
+        archive.writestr("cat/huge.png", chance.bytes(2**20) * 101)
+    ds = import_dataset(tmp_path / "data", str(path), "x")
+    assert reasons(ds) == {"cat/huge.png": "larger than the 100 MB allowed"}
+
+
 def test_overlapping_encrypted_and_cut_zips_are_refused(tmp_path):
     path = zipped(tmp_path / "x.zip", good_entries(8))
     whole = path.read_bytes()
@@ -320,7 +331,15 @@ def test_overlapping_encrypted_and_cut_zips_are_refused(tmp_path):
     refused(tmp_path, path, "cannot be read as a zip")
 
 
-def test_a_crash_in_the_middle_leaves_nothing_behind(tmp_path, monkeypatch):
+def test_a_disk_that_cannot_be_written_is_said_without_a_path(tmp_path):
+    source = tree(tmp_path / "in")
+    (tmp_path / "data").write_text("a file where the folder should be")
+    with pytest.raises(BadInput, match="cannot be stored") as refusal:
+        import_dataset(tmp_path / "data", str(source), "x")
+    assert str(tmp_path) not in str(refusal.value)
+
+
+def test_a_crash_in_the_middle_leaves_nothing_behind(tmp_path):
     source = tree(tmp_path / "in")
 
     def interrupt(done, total):

@@ -6,7 +6,7 @@ import re
 import stat
 import unicodedata
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from zlib import error as ZlibError
 
 from ..records import BadInput
@@ -17,6 +17,7 @@ MAX_ENTRIES = 20_000
 MAX_UNPACKED = 2 * 2**30  # bytes, all entries together
 MAX_RATIO, RATIO_MATTERS = 200, 50 * 2**20  # unpacked / packed; bytes below which none is harmful
 MAX_DEPTH = 6
+DAMAGE = (zipfile.BadZipFile, ZlibError, EOFError, NotImplementedError, UnicodeDecodeError)
 LOCAL_HEADER = 30  # bytes before each entry, at the least
 
 
@@ -29,35 +30,37 @@ def unpack(path: Path, work: Path) -> Listing:
         BadInput: not a zip, encrypted, too many entries, too large, or built like a bomb.
     """
     listing = Listing("zip")
+    budget = MAX_UNPACKED
+    with _opened(path) as archive:
+        entries = archive.infolist()
+        _judge(entries)
+        for number, entry in enumerate(entries):
+            name = _normal(entry.filename)
+            if is_clutter(name):
+                continue
+            if reason := _refusal(entry, name):
+                listing.skipped.append((_printable(name), reason))
+            elif entry.is_dir():
+                listing.folders.add(name.rstrip("/"))
+            elif reason := why_not(name):
+                listing.skipped.append((name, reason))
+            elif name in listing.files:
+                listing.skipped.append((name, "the zip holds another file of that name"))
+            else:
+                target = work / str(number)
+                budget -= _write(archive, entry, target, min(budget, MAX_BYTES), listing, name)
+                listing.folders.update(map(str, PurePosixPath(name).parents))
+    listing.folders.discard(".")
+    return listing
+
+
+def _opened(path: Path) -> zipfile.ZipFile:
     try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            _judge(entries)
-            budget = MAX_UNPACKED
-            for number, entry in enumerate(entries):
-                name = _normal(entry.filename)
-                if is_clutter(name):
-                    continue
-                if reason := _refusal(entry, name):
-                    listing.skipped.append((_printable(name), reason))
-                elif entry.is_dir():
-                    listing.folders.add(name.rstrip("/"))
-                elif reason := why_not(name):
-                    listing.skipped.append((name, reason))
-                elif name in listing.files:
-                    listing.skipped.append((name, "the zip holds another file of that name"))
-                else:
-                    target = work / str(number)
-                    budget -= _write(archive, entry, target, min(budget, MAX_BYTES), listing, name)
-                    listing.folders.update(map(str, Path(name).parents))
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
-        if isinstance(error, BadInput | PermissionError):
-            raise
+        return zipfile.ZipFile(path)
+    except Exception as error:  # a damaged directory raises anything
         raise BadInput(
             f"{path.name} cannot be read as a zip: give a folder, a .zip, a .npz or a hub id."
         ) from error
-    listing.folders.discard(".")
-    return listing
 
 
 def _judge(entries: list[zipfile.ZipInfo]) -> None:
@@ -99,6 +102,10 @@ def _refusal(entry: zipfile.ZipInfo, name: str) -> str | None:
         return "a path that leads outside"
     if _printable(name) != name:
         return "a name with control characters"
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return "packed in a way that is not read"
+    if entry.file_size > MAX_BYTES:
+        return f"larger than the {MAX_BYTES // 2**20} MB allowed"
     if len(parts) > MAX_DEPTH:
         return f"more than {MAX_DEPTH} folders deep"
     return None
@@ -114,11 +121,9 @@ def _write(archive, entry, target: Path, cap: int, listing: Listing, name: str) 
                 if written > cap:
                     raise BadInput(f"{name} unpacks to more than is allowed.")
                 file.write(chunk)
-    except (zipfile.BadZipFile, ZlibError, EOFError, NotImplementedError) as error:
+    except DAMAGE:
         target.unlink(missing_ok=True)
-        unknown = isinstance(error, NotImplementedError)
-        reason = "packed in a way that is not read" if unknown else "damaged inside the zip"
-        listing.skipped.append((name, reason))
+        listing.skipped.append((name, "damaged inside the zip"))
     else:
         listing.files[name] = target
     return written

@@ -96,7 +96,9 @@ def _sizes(pairs: np.ndarray, n: int) -> np.ndarray:
     return np.bincount(cluster)[cluster]
 
 
-def describe(exact, near, labels: np.ndarray, splits: np.ndarray, own_splits: bool):
+def describe(
+    exact: np.ndarray, near: np.ndarray, labels: np.ndarray, splits: np.ndarray, own_splits: bool
+) -> tuple[dict[str, int], list[str]]:
     """The duplicates as JSON-ready numbers, and the warnings they call for.
 
     Args:

@@ -11,6 +11,7 @@ from ..records import BadInput
 from .images import Picture, check_size
 from .levels import to_uint8, unit_to_uint8
 
+DEFLATED = b"1.2.840.10008.1.2.1.99"  # pydicom would unpack such a file whole, whatever its size
 BURNED_IN = ("US", "SC", "OT")  # modalities that often print text into the picture
 
 
@@ -28,7 +29,7 @@ def read_dicom(data: bytes) -> Picture:
     except BadInput:
         raise
     except Exception as error:  # damaged files raise anything
-        raise BadInput("the DICOM file is damaged and cannot be decoded") from error
+        raise BadInput("the DICOM file is damaged or cut short") from error
 
 
 def patient(data: bytes) -> str | None:
@@ -47,15 +48,25 @@ def _read(data: bytes) -> Picture:
     import pydicom
     from pydicom.pixels import apply_color_lut, pixel_array
 
+    if DEFLATED in data:
+        raise BadInput("deflated DICOM files are not read: save it in another transfer syntax")
     header = pydicom.dcmread(BytesIO(data), stop_before_pixels=True)
     if "Rows" not in header or "Columns" not in header:
         raise BadInput("the DICOM file holds no picture")
     check_size(header.Columns, header.Rows)
     frames = int(header.get("NumberOfFrames") or 1)
     _check_length(header, frames, len(data))
-    _check_decoder(header.file_meta.get("TransferSyntaxUID"))
-
-    values = pixel_array(BytesIO(data), index=frames // 2)
+    syntax = header.file_meta.TransferSyntaxUID
+    _check_decoder(syntax)
+    try:
+        values = pixel_array(BytesIO(data), index=frames // 2)
+    except Exception as error:
+        if not syntax.is_compressed:
+            raise
+        raise BadInput(
+            f"its pixels, stored as {syntax.name}, are damaged or need another decoder: "
+            "pip install 'ftlab[dicom]'"
+        ) from error
     notes = [f"the middle one of {frames} frames was used"] if frames > 1 else []
     if header.get("BurnedInAnnotation") == "YES" or header.get("Modality") in BURNED_IN:
         notes.append("text may be burned into the picture: look before you share it")
@@ -74,7 +85,7 @@ def _read(data: bytes) -> Picture:
 
 def _check_length(header, frames: int, length: int) -> None:
     """Refuse a header that declares more uncompressed pixels than the file has bytes."""
-    if header.file_meta.TransferSyntaxUID.is_compressed:  # deflated counts as compressed, too
+    if header.file_meta.TransferSyntaxUID.is_compressed:
         return
     bits = header.Rows * header.Columns * header.SamplesPerPixel * header.BitsAllocated
     if header.get("PhotometricInterpretation") == "YBR_FULL_422":

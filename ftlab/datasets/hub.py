@@ -8,7 +8,7 @@ from ..records import BadInput
 from .archives import MAX_UNPACKED
 from .sources import SUFFIXES, is_table
 
-SECONDS = 8  # to wait for the hub's first answer
+SECONDS = 6  # to wait for the hub's first answer
 PATTERNS = [f"*{case}" for s in (*sorted(SUFFIXES), ".csv") for case in (s, s.upper())]
 
 
@@ -19,34 +19,13 @@ def download(repository: str) -> tuple[Path, bool]:
         BadInput: no such data set, no pictures in files, too large, or no way to reach the hub
             and no copy in the local cache.
     """
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        info = HfApi().dataset_info(repository, timeout=SECONDS, files_metadata=True)
-        _judge(repository, {file.rfilename: file.size or 0 for file in info.siblings or []})
-        folder = snapshot_download(
-            repository, repo_type="dataset", revision=info.sha, allow_patterns=PATTERNS
-        )
-        return Path(folder), False
+        return _fetch(repository), False
     except BadInput:
         raise
-    except HFValidationError as error:
-        raise BadInput(f"{repository!r} is not a hub id: write hub:owner/name.") from error
-    except GatedRepoError as error:
-        raise BadInput(
-            f"The data set {repository} asks for its terms to be accepted on its hub page first."
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise BadInput(
-            f"The hub has no data set {repository}, or it is private (log in with `hf auth login`)."
-        ) from error
     except Exception as error:  # no network shows itself in many kinds of exception
         answered = isinstance(error, HfHubHTTPError)
         reason = "answered with an error" if answered else "cannot be reached"
@@ -60,6 +39,29 @@ def download(repository: str) -> tuple[Path, bool]:
             "download its files elsewhere and import them as a folder."
         ) from error
     return Path(folder), True
+
+
+def _fetch(repository: str) -> Path:
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+
+    try:
+        info = HfApi().dataset_info(repository, timeout=SECONDS, files_metadata=True)
+        _judge(repository, {file.rfilename: file.size or 0 for file in info.siblings or []})
+        folder = snapshot_download(
+            repository, repo_type="dataset", revision=info.sha, allow_patterns=PATTERNS
+        )
+    except HFValidationError as error:
+        raise BadInput(f"{repository!r} is not a hub id: write hub:owner/name.") from error
+    except GatedRepoError as error:
+        raise BadInput(
+            f"The data set {repository} asks for its terms to be accepted on its hub page first."
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise BadInput(
+            f"The hub has no data set {repository}, or it is private (log in with `hf auth login`)."
+        ) from error
+    return Path(folder)
 
 
 def _judge(repository: str, sizes: dict[str, int]) -> None:

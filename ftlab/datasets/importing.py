@@ -24,6 +24,7 @@ from .store import Dataset, Progress
 UNREADABLE = 0.05  # of the images: above it the import stops
 FEW = 5  # images of a class in a split below which results mean little
 FIRST = 3  # files named in an error
+READERS = 8  # threads; each may hold a picture of 50 megapixels
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,10 @@ def import_dataset(
         raise BadInput(f"There is a data set {name!r} already: delete it or choose another name.")
     if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
         raise BadInput("Three fractions above 0 are needed (train, val, test) that sum to 1.")
-    root.mkdir(parents=True, exist_ok=True)
     work = root / f".{name}.{secrets.token_hex(4)}.tmp"
     columns = dict(path=path_column, label=label_column, group=group_column, split=split_column)
     try:
-        work.mkdir()
+        work.mkdir(parents=True)
         listing = gather(str(source), work / "unpacked")
         items = label_items(listing, labels and Path(labels), columns)
         classes = _classes(items)
@@ -87,6 +87,8 @@ def import_dataset(
         manifest, rows = _checked(readings, classes, listing, fractions, seed)
         store.write(work, {"name": name, **manifest}, rows)
         work.rename(root / name)
+    except OSError as error:  # a full disk, a folder that may not be written
+        raise BadInput(f"The data set cannot be stored: {error.strerror or error}.") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return store.open_dataset(root, name)
@@ -121,7 +123,7 @@ def _read_all(
             return str(error)
 
     readings, bad = [], []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, READERS)) as pool:
         for item, result in zip(items, pool.map(read, enumerate(items)), strict=True):
             if isinstance(result, str):
                 bad.append((item.name, result))

@@ -38,7 +38,9 @@ class Item:
     split: str | None = None
 
 
-def label_items(listing: Listing, labels: Path | None, columns: Mapping[str, str | None]):
+def label_items(
+    listing: Listing, labels: Path | None, columns: Mapping[str, str | None]
+) -> list[Item]:
     """The images of a listing with their labels, by name; the listing's skipped and warnings grow.
 
     Class folders rule unless a table is given, a column is named, or there are no class folders.
@@ -91,7 +93,7 @@ def _from_folders(listing: Listing, depth: int, first: int) -> list[Item]:
         parts = name.split("/")
         if is_table(name):
             listing.skipped.append((name, "the class folders give the labels, not this table"))
-        elif len(parts) <= first + 1:
+        elif len(parts) <= first + 1 or not class_name(parts[first]):
             listing.skipped.append((name, "it lies in no class folder"))
         else:
             split = SPLITS[parts[depth].lower()] if first > depth else None

@@ -32,7 +32,7 @@ def to_uint8(values: np.ndarray, bits: int | None = None) -> tuple[np.ndarray, s
         if bits is None or largest >= 2**bits:
             bits = next(b for b in DEPTHS if largest < 2**b)
         scaled = values * (255 / (2**bits - 1))
-        rule = None if bits == 8 else f"{bits}-bit grey levels were scaled to 8 bits"
+        rule = None if bits == 8 else f"{bits}-bit values were scaled to 8 bits"
         return np.rint(scaled).astype(np.uint8), rule
     return _stretch(values)
 
@@ -46,7 +46,7 @@ def _stretch(values: np.ndarray) -> tuple[np.ndarray, str]:
         low, high = values.min(), values.max()
     if high <= low:
         return np.zeros(values.shape, np.uint8), "all pixels have one value: shown as black"
-    rule = "grey levels were stretched from their 0.5 and 99.5 percentiles to 8 bits"
+    rule = "values were stretched from their 0.5 and 99.5 percentiles to 8 bits"
     return unit_to_uint8((values - low) / (high - low)), rule
 
 
