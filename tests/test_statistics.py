@@ -185,7 +185,6 @@ def test_strategies_that_nothing_tells_apart_have_no_p():
     assert (row["difference"], row["low"], row["high"], row["p"]) == (0, 0, 0, None)
 
 
-
 def test_different_numbers_of_runs_cannot_be_paired():
     y_true, reference, other = study(np.random.default_rng(8))
     with pytest.raises(ValueError, match="same seeds"):

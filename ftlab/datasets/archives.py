@@ -10,11 +10,10 @@ from pathlib import Path, PurePosixPath
 from zlib import error as ZlibError
 
 from ..records import BadInput
-from .images import MAX_BYTES
-from .sources import Listing, is_clutter, why_not
+from .listing import MAX_UNPACKED, Listing, is_clutter, why_not
+from .picture import MAX_BYTES
 
 MAX_ENTRIES = 20_000
-MAX_UNPACKED = 2 * 2**30  # bytes, all entries together
 MAX_RATIO, RATIO_MATTERS = 200, 50 * 2**20  # unpacked / packed; bytes below which none is harmful
 MAX_DEPTH = 6
 DAMAGE = (zipfile.BadZipFile, ZlibError, EOFError, NotImplementedError, UnicodeDecodeError)

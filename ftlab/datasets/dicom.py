@@ -8,8 +8,8 @@ from io import BytesIO
 import numpy as np
 
 from ..records import BadInput
-from .images import Picture, check_size
 from .levels import to_uint8, unit_to_uint8
+from .picture import Picture, check_size
 
 DEFLATED = b"1.2.840.10008.1.2.1.99"  # pydicom would unpack such a file whole, whatever its size
 BURNED_IN = ("US", "SC", "OT")  # modalities that often print text into the picture

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..records import BadInput
-from .archives import MAX_UNPACKED
-from .sources import SUFFIXES, is_table
+from .listing import MAX_UNPACKED, SUFFIXES, is_table
 
 SECONDS = 6  # to wait for the hub's first answer
 PATTERNS = [f"*{case}" for s in (*sorted(SUFFIXES), ".csv") for case in (s, s.upper())]

@@ -7,7 +7,6 @@ there are, and nothing that decodes (not even the EXIF of a PNG) runs before tha
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -16,12 +15,10 @@ import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from ..records import BadInput
+from . import dicom, tiff
 from .levels import to_uint8
+from .picture import MAX_BYTES, Picture, check_size, too_many
 
-MAX_BYTES = 100 * 2**20
-MAX_PIXELS = 50_000_000
-MIN_SIDE = 8
-MAX_ASPECT = 50
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
 
 UPRIGHT = {  # EXIF orientation -> what turns the picture upright
@@ -37,14 +34,6 @@ ORIENTATION = 0x0112  # EXIF tag
 PHOTOMETRIC, BITS, PLANAR, SAMPLE_FORMAT = 262, 258, 284, 339  # TIFF tags
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A picture as every model sees it."""
-
-    pixels: np.ndarray  # (H, W, 3) uint8
-    notes: tuple[str, ...] = ()  # what was done to it that a person should know
-
-
 def read_image(source: Path | str | BinaryIO) -> Picture:
     """The picture in a file: PNG, JPEG, TIFF, BMP, GIF, WebP or DICOM, known by its content.
 
@@ -57,9 +46,7 @@ def read_image(source: Path | str | BinaryIO) -> Picture:
     """
     data = _bytes(source)
     if data[128:132] == b"DICM":
-        from .dicom import read_dicom
-
-        return read_dicom(data)
+        return dicom.read_dicom(data)
     try:
         return _read(data)
     except BadInput:
@@ -68,9 +55,7 @@ def read_image(source: Path | str | BinaryIO) -> Picture:
         raise BadInput(too_many(int(re.search(r"\d+", str(error))[0]))) from error
     except Exception as error:  # decoders meet damaged bytes with exceptions of every kind
         if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-            from .tiff import read_tiff
-
-            return read_tiff(data)
+            return tiff.read_tiff(data)
         raise BadInput(_damage(data, error)) from error
 
 
@@ -81,27 +66,6 @@ def resize(pixels: np.ndarray, size: int) -> np.ndarray:
     exactly over the original when it is stretched back.
     """
     return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
-
-
-def check_size(width: int, height: int) -> None:
-    """Refuse a picture by the sides its header declares, in pixels.
-
-    Raises:
-        BadInput: too many pixels, too few, or a strip.
-    """
-    if width * height > MAX_PIXELS:
-        raise BadInput(too_many(width * height))
-    if min(width, height) < MIN_SIDE:
-        raise BadInput(f"{width} x {height} pixels are fewer than {MIN_SIDE} on a side")
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        raise BadInput(f"{width} x {height} pixels are a strip, not a picture")
-
-
-def too_many(pixels: int) -> str:
-    """The reason for which so many pixels are refused."""
-    megapixels = pixels / 1e6
-    shown = f"{megapixels:.1f}" if megapixels < 100 else f"{megapixels:.0f}"
-    return f"{shown} megapixels are more than the {MAX_PIXELS // 10**6} allowed"
 
 
 def _bytes(source: Path | str | BinaryIO) -> bytes:

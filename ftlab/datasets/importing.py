@@ -16,9 +16,11 @@ from PIL import Image
 
 from ..records import BadInput
 from . import checks, splits, store
+from .dicom import patient
 from .images import read_image
 from .labelling import Item, label_items
-from .sources import Listing, gather
+from .listing import Listing
+from .sources import gather
 from .store import Dataset, Progress
 
 UNREADABLE = 0.05  # of the images: above it the import stops
@@ -147,8 +149,6 @@ def _read(item: Item, stem: str, work: Path) -> Reading:
     digest, notes = None, picture.notes
     data = item.path.read_bytes()
     if data[128:132] == b"DICM":
-        from .dicom import patient
-
         file = f"{stem}.png"
         Image.fromarray(picture.pixels).save(work / file)
         digest = patient(data)

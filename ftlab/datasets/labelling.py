@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..records import BadInput
-from .sources import Listing, is_table
+from .listing import Listing, is_table
 
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),

@@ -9,8 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..records import BadInput
-from .archives import MAX_UNPACKED
-from .sources import Listing
+from .listing import MAX_UNPACKED, Listing
 
 SPLITS = ("train", "val", "test")
 

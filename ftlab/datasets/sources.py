@@ -1,4 +1,4 @@
-"""Every source becomes one thing: a listing of names and the files that hold their bytes.
+"""Every source becomes one listing of names and the files that hold their bytes.
 
 A folder is listed where it lies; a zip is unpacked, an npz written out and a hub data set
 downloaded first. What the names mean (classes, splits) is decided in labelling.py.
@@ -8,26 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ..records import BadInput
-
-SUFFIXES = frozenset(
-    ".png .jpg .jpeg .jpe .jfif .tif .tiff .bmp .gif .webp .dcm .dicom .dic .ima".split()
-)
-CLUTTER = frozenset(("__macosx", "thumbs.db", "desktop.ini"))  # and whatever starts with a dot
-
-
-@dataclass
-class Listing:
-    """What a source holds. Names are relative, with "/" between folders, as the source has them."""
-
-    kind: str  # folder, zip, npz or hub
-    files: dict[str, Path] = field(default_factory=dict)  # images and tables by name
-    folders: set[str] = field(default_factory=set)
-    skipped: list[tuple[str, str]] = field(default_factory=list)  # (name, reason)
-    warnings: list[str] = field(default_factory=list)
+from .archives import unpack
+from .hub import download
+from .listing import Listing, is_clutter, why_not
+from .npz import write_out
 
 
 def gather(source: str, work: Path) -> Listing:
@@ -50,35 +37,7 @@ def gather(source: str, work: Path) -> Listing:
             return _hub(source)
         raise BadInput(f"There is no file or folder {path.name!r} to import.")
     work.mkdir(parents=True)
-    if path.suffix.lower() == ".npz":
-        from .npz import write_out
-
-        return write_out(path, work)
-    from .archives import unpack
-
-    return unpack(path, work)
-
-
-def is_clutter(name: str) -> bool:
-    """Whether a file is an operating system's or an editor's, never a person's."""
-    parts = PurePosixPath(name.lower()).parts
-    return any(part in CLUTTER or (part[0] == "." and part.strip(".")) for part in parts)
-
-
-def why_not(name: str) -> str | None:
-    """Why a file is no candidate, judged by its name; None for images and CSV tables.
-
-    Names without a suffix, or with a number for one, are tried: DICOM files are often named so.
-    """
-    suffix = PurePosixPath(name).suffix.lower()
-    if suffix in SUFFIXES or suffix in (".csv", "") or suffix[1:].isdigit():
-        return None
-    return f"not a kind of image file that is read ({suffix})"
-
-
-def is_table(name: str) -> bool:
-    """Whether a file is a table of labels by its name."""
-    return name.lower().endswith(".csv")
+    return write_out(path, work) if path.suffix.lower() == ".npz" else unpack(path, work)
 
 
 def _list_folder(root: Path, kind: str) -> Listing:
@@ -105,8 +64,6 @@ def _list_folder(root: Path, kind: str) -> Listing:
 
 
 def _hub(repository: str) -> Listing:
-    from .hub import download
-
     folder, cached = download(repository)
     listing = _list_folder(folder, "hub")
     if cached:

@@ -7,8 +7,8 @@ from io import BytesIO
 import numpy as np
 
 from ..records import BadInput
-from .images import MAX_PIXELS, Picture, check_size
 from .levels import to_uint8
+from .picture import MAX_PIXELS, Picture, check_size
 
 MAX_SAMPLES = 4  # of one pixel
 
