@@ -18,24 +18,26 @@ PRESETS = ("none", "light", "ttl")
 
 def augment(pixels: Tensor, preset: str, flips: bool) -> Tensor:
     """Pixels (B, H, W, 3) in 0..255 to pixels of the same shape; uint8 as given where unchanged."""
-    if preset == "none" and not flips:
+    n, device = len(pixels), pixels.device
+    if flips:
+        mirrored = (torch.rand(n) < 0.5).to(device)[:, None, None, None]
+        pixels = torch.where(mirrored, pixels.flip(2), pixels)
+    if preset == "none":
         return pixels
-    n = len(pixels)
     angle, zoom_x, zoom_y, shift_x, shift_y = _geometry(n, preset)
-    mirror = torch.where(torch.rand(n) < 0.5, -1.0, 1.0) if flips else torch.ones(n)
     theta = torch.stack(
         [
-            torch.stack([zoom_x * mirror * angle.cos(), -zoom_y * angle.sin(), shift_x], dim=1),
-            torch.stack([zoom_x * mirror * angle.sin(), zoom_y * angle.cos(), shift_y], dim=1),
+            torch.stack([zoom_x * angle.cos(), -zoom_y * angle.sin(), shift_x], dim=1),
+            torch.stack([zoom_x * angle.sin(), zoom_y * angle.cos(), shift_y], dim=1),
         ],
         dim=1,
-    ).to(pixels.device)
+    ).to(device)
     x = pixels.permute(0, 3, 1, 2).float()
     grid = F.affine_grid(theta, list(x.shape), align_corners=False)
     x = F.grid_sample(x, grid, padding_mode="border", align_corners=False)
     if preset == "light":
-        gain = _uniform(n, 0.9, 1.1).to(x.device)[:, None, None, None]
-        offset = _uniform(n, -12.0, 12.0).to(x.device)[:, None, None, None]
+        gain = _uniform(n, 0.9, 1.1).to(device)[:, None, None, None]
+        offset = _uniform(n, -12.0, 12.0).to(device)[:, None, None, None]
         x = (x * gain + offset).clamp(0, 255)
     return x.permute(0, 2, 3, 1)
 
@@ -46,16 +48,11 @@ def _geometry(n: int, preset: str) -> tuple[Tensor, ...]:
         zoom = _uniform(n, 0.9, 1.1)
         turn = math.radians(10)
         return _uniform(n, -turn, turn), zoom, zoom, _uniform(n, -0.1, 0.1), _uniform(n, -0.1, 0.1)
-    if preset == "ttl":  # area 8 to 100 %, aspect 3:4 to 4:3, anywhere inside
-        side, aspect = _uniform(n, 0.08, 1.0).sqrt(), _uniform(n, -1, 1) * math.log(4 / 3) / 2
-        zoom_x, zoom_y = (side * aspect.exp()).clamp(max=1), (side / aspect.exp()).clamp(max=1)
-        room_x, room_y = 1 - zoom_x, 1 - zoom_y
-        return (
-            torch.zeros(n),
-            *(zoom_x, zoom_y),
-            *(room_x * _uniform(n, -1, 1), room_y * _uniform(n, -1, 1)),
-        )
-    return torch.zeros(n), torch.ones(n), torch.ones(n), torch.zeros(n), torch.zeros(n)
+    # ttl: area 8 to 100 %, aspect 3:4 to 4:3, anywhere inside
+    side, aspect = _uniform(n, 0.08, 1.0).sqrt(), _uniform(n, -1, 1) * math.log(4 / 3) / 2
+    zoom_x, zoom_y = (side * aspect.exp()).clamp(max=1), (side / aspect.exp()).clamp(max=1)
+    shift_x, shift_y = (1 - zoom_x) * _uniform(n, -1, 1), (1 - zoom_y) * _uniform(n, -1, 1)
+    return torch.zeros(n), zoom_x, zoom_y, shift_x, shift_y
 
 
 def _uniform(n: int, low: float, high: float) -> Tensor:

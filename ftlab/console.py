@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-PER_CENT = "balanced accuracy"
+SAY_TIME_SECONDS = 30.0  # between two estimates of the time left, where there is no bar
 
 
 def emit(record: Mapping | list) -> None:
     """One JSON document (or event) on one line of standard output."""
-    from .runs import plain
+    from .files import plain
 
     sys.stdout.write(json.dumps(plain(record), allow_nan=False) + "\n")
     sys.stdout.flush()
@@ -129,13 +129,78 @@ def leaderboard(answer: Mapping) -> None:
     }
     if board["rows"]:
         table(board["rows"], columns)
-        tuned = "chosen on validation from one grid" if board["tuned"] else "not tuned"
-        say(f"Test set, mean over seeds with 95 % intervals; learning rates {tuned}.")
+        say(f"Test set, mean over seeds with 95 % intervals; learning rates {_rates(board)}.")
     failed = [row for row in answer["runs"] if row["state"] == "failed"]
     for row in failed:
         say(f"{row['run']} failed: {row['reason']}")
     for backbone, verdict in board["verdicts"].items():
         say(f"{backbone}: {verdict}" if several else verdict)
+
+
+def _rates(board: Mapping) -> str:
+    tuning = board["tuning"]
+    if not tuning:
+        return "not tuned"
+    grid = ", ".join(f"{lr:g}" for lr in tuning["grid"])
+    failed = f", {tuning['failed']} of them failed" if tuning["failed"] else ""
+    return (
+        f"chosen on validation with seed {tuning['seed']} from one grid ({grid}): "
+        f"{tuning['configurations'] + tuning['failed']} configurations tried{failed}, "
+        f"in {duration(tuning['seconds'])}"
+    )
+
+
+def runs_table(rows: list[Mapping]) -> None:
+    """Runs with their state and, once finished, what they gave; with their study if named."""
+
+    def accuracy(row):
+        return f"{100 * row['test']['balanced_accuracy']:.1f}" if "test" in row else ""
+
+    def at_threshold(row):
+        if "test_at_threshold" not in row:
+            return ""
+        chosen = row["test_at_threshold"]["chosen_on_val"]
+        return f"{100 * chosen['balanced_accuracy']:.1f} at {chosen['threshold']:.2f}"
+
+    columns = {"study": lambda r: r["study"]} if rows and "study" in rows[0] else {}
+    columns |= {
+        "run": lambda r: r["run"],
+        "state": lambda r: r["state"],
+        "test balanced accuracy %": accuracy,
+        "at the threshold chosen on val": at_threshold,
+        "seconds": lambda r: f"{r['seconds']:.0f}" if "seconds" in r else "",
+    }
+    table(rows, columns)
+
+
+def data_report(report: Mapping) -> None:
+    """What a person should know of a data set: see `ftlab.datasets.report`."""
+    say(f"{report['name']}: {report['images']} images")
+    for name, count in report["classes"].items():
+        say(f"  {name}  {count}")
+    say("  " + ", ".join(f"{split} {n}" for split, n in report["splits"].items()))
+    say(f"  groups: {'none known' if report['groups'] is None else report['groups']}")
+    copies = report["duplicates"]
+    say(
+        f"  duplicates: {copies['exact']} exact and {copies['near']} near pairs, "
+        f"the largest cluster has {copies['largest_cluster']}; "
+        f"{copies['across_splits']} pairs lie across splits"
+    )
+    for note, count in report["notes"].items():
+        say(f"  {count} images: {note}")
+    for warning in report["warnings"]:
+        say(f"Warning: {warning}")
+    for skipped in report["skipped"]:
+        say(f"Skipped {skipped['file']}: {skipped['reason']}")
+
+
+def opening(study: str, now: Mapping) -> None:
+    """What a study has before it, in epochs and, where any has been timed, in time."""
+    epochs, left = now["epochs"] - now["epochs_done"], now["seconds_left"]
+    if not epochs:
+        return say(f"Study {study}: nothing is left to train.", err=True)
+    timed = "time left: see after the first" if left is None else f"about {duration(left)}"
+    return say(f"Study {study}: {epochs} epochs to train; {timed}.", err=True)
 
 
 def event_line(event: Mapping) -> str | None:
@@ -154,11 +219,18 @@ def event_line(event: Mapping) -> str | None:
 
 
 @contextmanager
-def progress(look: Callable[[], Mapping]) -> Iterator[Callable[[Mapping], None]]:
+def progress(
+    look: Callable[[], Mapping], quiet: bool = False
+) -> Iterator[Callable[[Mapping], None]]:
     """Show a study's events: a bar with time left on a terminal, plain lines otherwise.
 
-    look: {epochs_done, epochs, seconds_left}, asked at most once a second.
+    Args:
+        look: {epochs_done, epochs, seconds_left}, asked at most once a second.
+        quiet: show nothing, since the events go elsewhere.
     """
+    if quiet:
+        yield lambda event: None
+        return
     if not sys.stderr.isatty():
         yield _lines(look)
         return
@@ -187,13 +259,13 @@ def progress(look: Callable[[], Mapping]) -> Iterator[Callable[[Mapping], None]]
 
 
 def _lines(look: Callable[[], Mapping]) -> Callable[[Mapping], None]:
-    asked = 0.0
+    asked = float("-inf")
 
     def show(event: Mapping) -> None:
         nonlocal asked
         if line := event_line(event):
             say(line, err=True)
-        if event["event"] == "finished" and time.monotonic() - asked > 10:
+        if event["event"] == "epoch" and time.monotonic() - asked > SAY_TIME_SECONDS:
             now, asked = look(), time.monotonic()
             done, left = f"{now['epochs_done']}/{now['epochs']}", duration(now["seconds_left"])
             say(f"  {done} epochs, about {left} left", err=True)

@@ -6,15 +6,22 @@ import importlib.metadata
 import importlib.util
 import os
 import shutil
+from pathlib import Path
+
+from .records import BadInput
 
 FLOORS = {
     "torch": "2.10",
-    "timm": "1.0",
-    "pillow": "12.0",
+    "timm": "1.0.15",
+    "pillow": "12.3",
     "pydicom": "3.0.2",
     "safetensors": "0.5",
 }
-OPTIONAL = {"pylibjpeg": "DICOM with JPEG Lossless or JPEG-LS (`pip install ftlab[dicom]`)"}
+OPTIONAL = {
+    "gradio": "needed by the app alone",
+    "pytorch_grad_cam": "needed by saliency maps alone",
+    "pylibjpeg": "needed by DICOM with JPEG Lossless or JPEG-LS (`pip install ftlab[dicom]`)",
+}
 FREE_BYTES = 5 << 30
 
 
@@ -26,7 +33,7 @@ def examine(lab) -> list[dict]:
         findings.append(
             {"what": name, "ok": None, "found": "installed" if there else f"absent: {use}"}
         )
-    return findings + [_home(lab), _disk(lab), _device(), *_weights()]
+    return findings + [_home(lab), _disk(lab), *_studies(lab), _device(), *_weights()]
 
 
 def _package(name: str, floor: str) -> dict:
@@ -40,9 +47,14 @@ def _package(name: str, floor: str) -> dict:
     return {"what": name, "ok": ok, "found": version if ok else f"{version}, {floor} is needed"}
 
 
+def _standing(folder: Path) -> Path:
+    """The folder, or what exists of the way to it."""
+    return next(place for place in (folder, *folder.parents) if place.exists())
+
+
 def _home(lab) -> dict:
-    folder = lab.home if lab.home.exists() else lab.home.parent
-    ok = os.access(folder, os.W_OK)
+    folder = _standing(lab.home)
+    ok = folder.is_dir() and os.access(folder, os.W_OK)
     return {
         "what": "home folder",
         "ok": ok,
@@ -51,9 +63,16 @@ def _home(lab) -> dict:
 
 
 def _disk(lab) -> dict:
-    folder = lab.home if lab.home.exists() else lab.home.parent
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(_standing(lab.home)).free
     return {"what": "free disk", "ok": free > FREE_BYTES, "found": f"{free / 1e9:.0f} GB"}
+
+
+def _studies(lab) -> list[dict]:
+    """The studies that cannot be read, each with the reason."""
+    try:
+        return [{"what": "studies", "ok": True, "found": str(len(lab.studies()))}]
+    except BadInput as error:
+        return [{"what": "studies", "ok": False, "found": str(error)}]
 
 
 def _device() -> dict:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
+import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from . import datasets, leaderboard, strategies, studies, worker
+from . import datasets, leaderboard, presence, schedule, strategies, studies, worker
 from .records import BadInput, Layout, Settings, plan_record
-from .studies import Study
+from .studies import Cell, Study
 
 PROJECT = Path(__file__).resolve().parent.parent
+MAX_SEEDS = 100
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Lab:
         return [datasets.report(datasets.open_dataset(self.data, name)) for name in names]
 
     def studies(self) -> list[dict]:
-        """[{study, data, backbones, strategies, seeds, state}], newest question last."""
+        """[{study, data, backbones, strategies, seeds, state}], shipped ones first, by name."""
         return [self._study_row(folder) for folder in self._study_folders()]
 
     def runs(self) -> list[dict]:
@@ -76,8 +79,9 @@ class Lab:
         ]
 
     def _study_folders(self) -> list[Path]:
-        roots = dict.fromkeys((self.checkpoints, PROJECT / "checkpoints"))
-        found = (path.parent for root in roots for path in sorted(root.glob("*/study.json")))
+        """Shipped studies and then your own, by name; your own hides a shipped one of its name."""
+        roots = dict.fromkeys((PROJECT / "checkpoints", self.checkpoints))
+        found = (path.parent for root in roots for path in sorted(root.glob("[!.]*/study.json")))
         return list({folder.name: folder for folder in found}.values())
 
     def _study_row(self, folder: Path) -> dict:
@@ -124,42 +128,47 @@ class Lab:
         weights: str = "imagenet",
         knobs: dict[str, dict] | None = None,
         name: str | None = None,
+        alone: bool = False,
     ) -> Path:
         """Write a study's question, or extend the one of that name; the folder to work on.
 
         Everything is checked first: data, weights and every plan, so that a study that starts
         can be trained.
 
+        Args:
+            alone: refuse a study that somebody is at work on, instead of extending it.
         Raises:
             BadInput: something of it cannot be used, or `name` is another question's.
         """
         found = datasets.open_dataset(self.data, data)
         _check(settings)
+        if not 1 <= len(seeds) <= MAX_SEEDS:
+            raise BadInput(f"A study has 1 to {MAX_SEEDS} seeds, not {len(seeds)}.")
         study = Study(
             name or "",
             data,
             found.hash,
             found.classes,
-            tuple(backbones),
+            tuple(dict.fromkeys(backbones)),
             tuple(strategies.parse_names(chosen)),
             tuple(seeds),
-            self._weights(backbones, weights),
+            {},
             settings,
             knobs or {},
         )
-        for strategy in study.knobs:
-            strategies.find(strategy)
         for backbone in study.backbones:
             layout = self.layout(backbone)
-            for cell in studies.cells(study):
-                studies.plan_of(study, cell, layout, None)
-        return self._write(study)
+            for strategy in dict.fromkeys((*study.strategies, *study.knobs)):
+                studies.plan_of(study, Cell(backbone, strategy, 0), layout, None)
+        if not re.fullmatch(r"[A-Za-z0-9_-]{0,100}", study.name):
+            raise BadInput(f"A study's name has letters, digits, - and _ only, not {study.name!r}.")
+        return self._write(replace(study, weights=self._weights(study.backbones, weights)), alone)
 
-    def _write(self, study: Study) -> Path:
+    def _write(self, study: Study, alone: bool) -> Path:
         name = study.name or f"{study.data}-{study.digest()}"
-        if not name.replace("-", "").replace("_", "").isalnum():
-            raise BadInput(f"A study's name has letters, digits, - and _ only, not {name!r}.")
         folder = self.checkpoints / name
+        if alone and presence.locked(folder):
+            raise presence.busy(folder)
         study = replace(study, name=name)
         if (folder / "study.json").exists():
             before = studies.read(folder)
@@ -170,7 +179,8 @@ class Lab:
                 )
             study = before.joined(study)
         studies.save(folder, study)
-        studies.forgive(folder, study)
+        if not presence.locked(folder):
+            schedule.forgive(folder, study)
         return folder
 
     def _weights(self, backbones: Sequence[str], given: str) -> dict:
@@ -188,8 +198,10 @@ class Lab:
         return record
 
     def work(self, folder: Path, stop: Callable[[], bool]) -> Iterator[dict]:
-        """Train what a study still lacks, here and now; events as `ftlab.studies.work`."""
-        yield from studies.work(folder, self.home, stop)
+        """Train what a study still lacks, here and now; events as `ftlab.training.work`."""
+        from . import training  # torch is imported only where something trains
+
+        yield from training.work(folder, self.home, stop)
         if stop():
             (folder / "stopped").touch()
 
@@ -206,37 +218,46 @@ class Lab:
     def status(self, name: str) -> dict:
         """The answer so far with {epochs_done, epochs, seconds_left}."""
         folder = self.study_folder(name)
-        return {**self.answer(folder), **studies.progress(folder, studies.read(folder))}
+        return {**self.answer(folder), **schedule.progress(folder, studies.read(folder))}
 
     def stop(self, name: str) -> bool:
         """Ask whoever works on a study to stop; whether somebody did."""
         return worker.stop_study(self.home, self.study_folder(name))
 
-    def delete(self, name: str) -> str:
-        """Delete a study or a data set; which of the two it was.
+    def deletable(self, name: str) -> str:
+        """What would be deleted: "study" or "data set".
 
         Raises:
             BadInput: neither, both, at work, or a data set that studies still need.
         """
-        own = self.checkpoints / name
-        is_study, is_data = (own / "study.json").exists(), name in datasets.dataset_names(self.data)
+        own = [folder for folder in self._study_folders() if folder.parent == self.checkpoints]
+        is_study = name in (folder.name for folder in own)
+        is_data = name in datasets.dataset_names(self.data)
         if is_study and is_data:
             raise BadInput(f"{name} is both a study and a data set: rename one folder first.")
-        if is_study:
-            if studies.locked(own):
-                raise BadInput(f"The study {name} is being worked on: `ftlab stop {name}` first.")
-            worker.dequeue(self.home, name)
-            shutil.rmtree(own)
-            return "study"
-        if not is_data:
+        if not (is_study or is_data):
             raise BadInput(f"There is no study and no data set {name!r} of your own to delete.")
-        open_studies = (s for s in self.studies() if s["data"] == name and s["state"] != "finished")
-        for study in open_studies:
-            raise BadInput(
-                f"The study {study['study']} still needs {name}: delete the study first."
-            )
-        datasets.delete_dataset(self.data, name)
-        return "data set"
+        if is_study and presence.locked(self.checkpoints / name):
+            raise BadInput(f"The study {name} is being worked on: `ftlab stop {name}` first.")
+        for study in self.studies() if is_data else ():
+            if study["data"] == name and study["state"] != "finished":
+                raise BadInput(
+                    f"The study {study['study']} still needs {name}: delete the study first."
+                )
+        return "study" if is_study else "data set"
+
+    def delete(self, name: str) -> str:
+        """Delete a study or a data set; which of the two it was. Raises as `deletable`."""
+        kind = self.deletable(name)
+        if kind == "data set":
+            datasets.delete_dataset(self.data, name)
+            return kind
+        worker.dequeue(self.home, name)
+        doomed = self.checkpoints / f".{name}.{secrets.token_hex(4)}.tmp"
+        with presence.lock(self.checkpoints / name):
+            (self.checkpoints / name).rename(doomed)  # gone at once, whatever ends the rest
+        shutil.rmtree(doomed)
+        return kind
 
     # --- prediction ---
 
@@ -244,7 +265,8 @@ class Lab:
         """Class probabilities of images by every finished run of a study.
 
         Returns:
-            {classes: [name], images: [{file, notes, runs: [{run, strategy, backbone, probs: [p]}]}]}
+            {classes: [name], without_weights: [run],
+            images: [{file, notes, runs: [{run, strategy, backbone, probs: [p]}]}]}
         Raises:
             BadInput: no run has finished, or an image cannot be read.
         """
@@ -256,6 +278,7 @@ class Lab:
         """Download a backbone's weights ahead; where they are."""
         from . import weights
 
+        self.layout(backbone)
         return weights.fetch(backbone)
 
 

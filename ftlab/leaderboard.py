@@ -8,20 +8,25 @@ from statistics import fmean
 
 import numpy as np
 
-from . import runs, statistics, studies
+from . import files, runs, statistics, studies, tuning
 from .studies import Cell, Study
 
 METRIC = "balanced_accuracy"
 WITH_INTERVAL = ("balanced_accuracy", "auroc")
+SHOWN = (  # of a run's answer
+    *("seconds", "mean_epoch_seconds", "peak_memory_bytes", "trained_parameters", "stored_bytes"),
+    *("best_epoch", "val", "test", "test_per_class", "test_confusion", "test_at_threshold"),
+)
 MEANS = ("seconds", "trained_parameters", "stored_bytes", "peak_memory_bytes")
 
 
 def leaderboard(folder: Path, study: Study) -> dict:
-    """{metric, tuned, rows, verdicts} of the finished runs, best mean balanced accuracy first.
+    """{metric, tuned, tuning, rows, verdicts} of the finished runs, the best mean first.
 
     A row: {backbone, strategy, lr, seeds, balanced_accuracy and auroc as {mean, low, high, sd},
     the other test metrics and the costs as means, to_full: the paired difference or None}.
-    Fractions, seconds and bytes. `verdicts` maps a backbone to its sentence.
+    Fractions, seconds and bytes. `tuning` is `ftlab.tuning.report`; `verdicts` maps a backbone to
+    its sentence.
     """
     rows, verdicts = [], {}
     for backbone in study.backbones:
@@ -38,8 +43,13 @@ def leaderboard(folder: Path, study: Study) -> dict:
             rows.append({**row, "to_full": to_full.get(strategy)})
         verdicts[backbone] = _verdict(folder, study, backbone, finished, probs, y_true, groups)
     rows.sort(key=lambda row: -row[METRIC]["mean"])
-    tuned = study.settings.lr == "auto"
-    return {"metric": METRIC, "tuned": tuned, "rows": rows, "verdicts": verdicts}
+    return {
+        "metric": METRIC,
+        "tuned": study.settings.lr == "auto",
+        "tuning": tuning.report(folder, study),
+        "rows": rows,
+        "verdicts": verdicts,
+    }
 
 
 def _finished(folder: Path, study: Study, backbone: str) -> dict[str, list[Cell]]:
@@ -65,8 +75,8 @@ def _predictions(folder: Path, finished: dict[str, list[Cell]]):
 
 
 def _row(folder: Path, done: list[Cell], probs: list[np.ndarray], y_true, groups) -> dict:
-    answers = [runs.read_json(folder / cell.name / "result.json") for cell in done]
-    questions = [runs.read_json(folder / cell.name / "run.json") for cell in done]
+    answers = [files.read_json(folder / cell.name / "result.json") for cell in done]
+    questions = [files.read_json(folder / cell.name / "run.json") for cell in done]
     row = {
         "backbone": done[0].backbone,
         "strategy": done[0].strategy,
@@ -84,7 +94,7 @@ def _row(folder: Path, done: list[Cell], probs: list[np.ndarray], y_true, groups
 def _verdict(folder, study, backbone, finished, probs, y_true, groups) -> str:
     validation = {
         strategy: fmean(
-            runs.read_json(folder / cell.name / "result.json")["val"][METRIC] for cell in done
+            files.read_json(folder / cell.name / "result.json")["val"][METRIC] for cell in done
         )
         for strategy, done in finished.items()
     }
@@ -117,10 +127,9 @@ def run_rows(folder: Path, study: Study) -> list[dict]:
             "seed": cell.seed,
             "state": states[cell.name],
         }
-        answer = runs.read_json(own / "result.json")
+        answer = files.read_json(own / "result.json")
         if answer:
-            kept = ("seconds", "trained_parameters", "stored_bytes", "val", "test")
-            row |= {name: answer[name] for name in kept}
+            row |= {name: answer[name] for name in SHOWN if name in answer}
         elif states[cell.name] == "failed":
             row["reason"] = (own / "error.txt").read_text(encoding="utf-8").strip()
         rows.append(row)

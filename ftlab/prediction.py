@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from . import runs, studies, train, training
+from . import backbones, files, runs, studies, train, weights
+from .backbones import Network
 from .datasets import read_image, resize
 from .records import BadInput, Settings
 
@@ -19,9 +20,12 @@ def predict(images: Sequence[Path], folder: Path, cache: Path) -> dict:
         BadInput: no run has finished, an image cannot be read, or theta_0 is not here.
     """
     study = studies.read(folder)
-    finished = [c for c in studies.cells(study) if (folder / c.name / "result.json").exists()]
+    finished = [c.name for c in studies.cells(study) if (folder / c.name / "result.json").exists()]
     if not finished:
         raise BadInput(f"No run of the study {study.name} has finished, so none can predict.")
+    able = [name for name in finished if (folder / name / "best.safetensors").exists()]
+    if not able:
+        raise BadInput(f"The study {study.name} is here without the weights of its runs.")
     pictures = [_read(path) for path in images]
     size = study.settings.size
     pixels = np.stack([resize(picture.pixels, size) for picture in pictures])
@@ -31,13 +35,14 @@ def predict(images: Sequence[Path], folder: Path, cache: Path) -> dict:
         {"file": path.name, "notes": list(picture.notes), "runs": []}
         for path, picture in zip(images, pictures, strict=True)
     ]
-    for cell in finished:
-        network, question = training.restore(folder / cell.name, cache)
+    for name in able:
+        network, question = restore(folder / name, cache)
         probs = train.predict(network, split, Settings(**question["settings"]))
+        kept = {key: question[key] for key in ("run", "strategy", "backbone")}
         for answer, p in zip(answers, probs, strict=True):
-            run = {"run": cell.name, "strategy": cell.strategy, "backbone": cell.backbone}
-            answer["runs"].append({**run, "probs": runs.plain(p)})
-    return {"classes": list(study.classes), "images": answers}
+            answer["runs"].append({**kept, "probs": files.plain(p)})
+    absent = [name for name in finished if name not in able]
+    return {"classes": list(study.classes), "images": answers, "without_weights": absent}
 
 
 def _read(path: Path):
@@ -47,3 +52,27 @@ def _read(path: Path):
         return read_image(path)
     except BadInput as error:
         raise BadInput(f"{path.name}: {error}") from error
+
+
+def restore(folder: Path, cache: Path) -> tuple[Network, dict]:
+    """(network in eval mode on the CPU, run.json) of a finished run, from its folder and theta_0.
+
+    Raises:
+        BadInput: theta_0 is not on this machine, or the weight file is absent or damaged.
+    """
+    if not (folder / "best.safetensors").exists():
+        raise BadInput(f"The run {folder.name} is here without its weights.")
+    question = files.read_json(folder / "run.json")
+    theta0 = weights.recall(question["backbone"], question["weights"], question["seed"], cache)
+    plan, classes = question["plan"], len(question["data"]["classes"])
+    network = backbones.build(
+        question["backbone"],
+        classes,
+        theta0,
+        plan["cut_after"],
+        plan["slim_from"],
+        question["seed"],
+    )
+    tensors, _ = runs.load_tensors(folder / "best.safetensors")
+    network.load_state_dict({**network.state_dict(), **tensors})
+    return network.eval(), question

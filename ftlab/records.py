@@ -21,7 +21,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a strategy may know of a backbone: its stages in order, trunk first, then neck, then head.
+    """What a strategy may know of a backbone: its stages in order, trunk, then neck, then head.
 
     The neck holds pretrained layers between the trunk and the classifier (VGG's fc6 and fc7,
     ConvNeXt's last norm); most backbones have none. The head is the new classifier alone.
@@ -81,14 +81,12 @@ class Phase:
     rates: Any = None  # ftlab.rates: rescales the learning rates from gradients, before every epoch
     weight_decay: float = 0.0
     eval_batchnorm: bool = False  # keep BatchNorm at its stored statistics where it learns, too
-    keep_moments: bool = (
-        False  # tensors that learned in the phase before keep their optimizer state
-    )
+    keep_moments: bool = False  # what learned in the phase before keeps its optimizer state
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a strategy writes: phases in order, and how the network is cut or slimmed before them."""
+    """What a strategy writes: phases in order, and how the network is cut or slimmed first."""
 
     phases: tuple[Phase, ...]
     cut_after: int | None = None  # the unit behind which the head is attached and the rest dropped
@@ -129,22 +127,18 @@ class Settings:
     flips: bool = False
     precision: str = "float32"
     class_weights: bool = False
-    patience: int | None = (
-        None  # epochs without a better validation value before the last phase stops
-    )
+    patience: int | None = None  # epochs without a better one before the last phase stops
     select: str = "balanced_accuracy"  # which validation value picks the best epoch
     train_per_class: int | None = None  # at most so many training images of each class
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch of training gave: `phase` and `epoch` count from 0, `epoch` over the whole plan."""
+    """What one epoch gave: `phase` and `epoch` count from 0, `epoch` over the whole plan."""
 
     phase: int
     epoch: int
-    lrs: Mapping[
-        str, float
-    ]  # the rates that applied, by stage (mean over tensors under a rate rule)
+    lrs: Mapping[str, float]  # by stage; under a rate rule, the mean over its tensors
     train_loss: float
     val: Mapping[str, float]  # loss, accuracy, balanced_accuracy, average_precision
     seconds: float

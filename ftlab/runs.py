@@ -17,9 +17,7 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import os
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +25,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from . import files
 from .records import BadInput, Epoch
 
 if TYPE_CHECKING:
@@ -36,58 +35,19 @@ if TYPE_CHECKING:
     from .train import Moments
 
 
-def write(path: Path, save: Callable[[Path], None]) -> None:
-    """Let `save` fill a temporary file beside `path`, then put it in place, synced."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        save(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def write_text(path: Path, text: str) -> None:
-    write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def write_json(path: Path, record: Mapping) -> None:
-    write_text(path, json.dumps(plain(record), indent=1, allow_nan=False) + "\n")
-
-
-def plain(value):
-    """A value as strict JSON can hold it: NumPy's numbers as Python's, a missing number as null."""
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
-        return [plain(v) for v in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def read_json(path: Path) -> dict | None:
-    """The record, or None where there is no such file."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
+def fail(folder: Path, reason: str) -> None:
+    """Write down, in words, why a run failed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_text(folder / "error.txt", reason + "\n")
 
 
 def start(folder: Path, question: Mapping) -> None:
-    """Write the question; a folder that already has one keeps it. Leftovers of a kill are swept."""
+    """Write the question; a folder that already has one keeps it."""
     folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob(".*.tmp"):
-        leftover.unlink(missing_ok=True)
+    files.sweep(folder)
     (folder / "error.txt").unlink(missing_ok=True)
     if not (folder / "run.json").exists():
-        write_json(folder / "run.json", question)
+        files.write_json(folder / "run.json", question)
 
 
 def diary(folder: Path) -> list[Epoch]:
@@ -124,14 +84,19 @@ def record(
             os.fsync(file.fileno())
         weights = changed()
         if epoch.best:
-            run = (folder / "run.json").read_text(encoding="utf-8")
-            save_tensors(folder / "best.safetensors", weights, {"run": run})
+            save_best(folder, weights)
         state = {f"moments.{n}/{k}": t for n, s in moments.items() for k, t in s.items()}
         state |= {f"network.{n}": t for n, t in weights.items()}
         if (folder / "last.safetensors").exists():
             os.replace(folder / "last.safetensors", folder / "previous.safetensors")
         save_tensors(folder / "last.safetensors", state, {"epochs": str(epoch.epoch + 1)})
         yield epoch
+
+
+def save_best(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write best.safetensors with the question in its header, so that this one file can travel."""
+    run = (folder / "run.json").read_text(encoding="utf-8")
+    save_tensors(folder / "best.safetensors", tensors, {"run": run})
 
 
 def resume(folder: Path) -> tuple[list[Epoch], dict[str, Tensor], Moments]:
@@ -163,7 +128,7 @@ def resume(folder: Path) -> tuple[list[Epoch], dict[str, Tensor], Moments]:
 
 def _write_diary(folder: Path, epochs: list[Epoch]) -> None:
     lines = "".join(json.dumps(asdict(epoch)) + "\n" for epoch in epochs)
-    write_text(folder / "epochs.jsonl", lines)
+    files.write_text(folder / "epochs.jsonl", lines)
 
 
 def finish(folder: Path, result: Mapping, test: Mapping[str, np.ndarray] | None) -> None:
@@ -171,8 +136,8 @@ def finish(folder: Path, result: Mapping, test: Mapping[str, np.ndarray] | None)
     if test is not None:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **test)
-        write(folder / "test.npz", lambda temporary: temporary.write_bytes(buffer.getvalue()))
-    write_json(folder / "result.json", result)
+        files.write(folder / "test.npz", lambda temporary: temporary.write_bytes(buffer.getvalue()))
+    files.write_json(folder / "result.json", result)
     for name in ("last.safetensors", "previous.safetensors"):
         (folder / name).unlink(missing_ok=True)
 
@@ -184,14 +149,15 @@ def predictions(folder: Path) -> dict[str, np.ndarray]:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
-    """Tensors with a header of texts and their checksum, so damage is noticed when they are read."""
-    from safetensors.torch import save_file
+    """Tensors with a header of texts and their checksum, so that damage is noticed."""
+    from safetensors.torch import save
 
     from .weights import checksum
 
     dense = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     header = {**header, "sha256": checksum(dense)}
-    write(path, lambda temporary: save_file(dense, temporary, metadata=header))
+    # Not save_file: it writes a temporary file of its own, which a kill would leave behind.
+    files.write(path, lambda temporary: temporary.write_bytes(save(dense, header)))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -134,9 +134,10 @@ def layer_wise(layout: Layout, epochs: int, lr: float = 1e-4, freeze: int | None
 
 
 def transfusion(layout: Layout, epochs: int, lr: float = 1e-4, slim: int | None = None) -> Plan:
-    """TF: from unit `slim` on half as wide and new, pretrained below, all learns (Raghu et al. 2019).
+    """TF: from unit `slim` on half as wide and new, pretrained below; all learns.
 
-    Width and initialisation as Peng et al. 2023 build it. Default: from the last trunk stage.
+    Raghu et al. 2019; width and initialisation as Peng et al. 2023 build it. Default: from the
+    last trunk stage.
     """
     slim = layout.trunk[-1].units[0] if slim is None else slim
     layout.stage_of(slim)
@@ -168,8 +169,25 @@ DAVILA = tuple(STRATEGIES)[:8]
 
 def knobs(strategy: str) -> dict[str, object]:
     """The knobs of a strategy with their defaults, from its signature, lr included."""
-    parameters = inspect.signature(find(strategy)).parameters.values()
-    return {p.name: p.default for p in parameters if p.name not in ("layout", "epochs")}
+    return {name: parameter.default for name, parameter in _parameters(strategy).items()}
+
+
+def _parameters(strategy: str) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(find(strategy)).parameters
+    return {n: p for n, p in parameters.items() if n not in ("layout", "epochs")}
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+# A knob's annotation -> whether a value can be used, and what can. Names (of a stage, of a mode)
+# and whether a unit exists are for the strategies themselves to say.
+KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
+    "float": (lambda v: _number(v) and 0 <= v < float("inf"), "a number from 0 on"),
+    "bool": (lambda v: isinstance(v, bool), "true or false"),
+    "int | None": (lambda v: v is None or (_number(v) and isinstance(v, int)), "a unit's number"),
+}
 
 
 def find(strategy: str) -> Callable[..., Plan]:
@@ -183,21 +201,25 @@ def find(strategy: str) -> Callable[..., Plan]:
     return STRATEGIES[strategy]
 
 
-def write_plan(strategy: str, layout: Layout, epochs: int, **given) -> Plan:
+def write_plan(strategy: str, layout: Layout, epochs: int, /, **given) -> Plan:
     """The plan of a strategy; knobs that are not given take their defaults.
 
     Raises:
         BadInput: unknown strategy or knob, or a value the strategy cannot use.
     """
-    known = knobs(strategy)
-    for name in given:
+    known = _parameters(strategy)
+    for name, value in given.items():
         if name not in known:
             raise BadInput(f"{strategy} has no knob {name!r}; it has {', '.join(known)}.")
+        usable, what = KINDS.get(known[name].annotation, (lambda _: True, ""))
+        if not usable(value):
+            raise BadInput(f"{strategy}'s {name} takes {what}, not {value!r}.")
     _at_least(epochs, 1, strategy, "to train at all")
-    lr = given.get("lr", known["lr"])
-    if not (isinstance(lr, int | float) and 0 < lr < float("inf")):
-        raise BadInput(f"A learning rate is a number above 0, not {lr!r}.")
-    return find(strategy)(layout, epochs, **given)
+    plan = find(strategy)(layout, epochs, **given)
+    lowest = min(lr for phase in plan.phases for lr in phase.lrs.values())
+    if lowest <= 0:
+        raise BadInput(f"A learning rate is a number above 0, not {lowest:g}.")
+    return plan
 
 
 def _gradual(layout: Layout, epochs: int, lr: float, order: list[str]) -> Plan:

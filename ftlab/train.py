@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,8 +15,10 @@ from torch import Tensor, nn
 
 from . import device as devices
 from .augment import augment
-from .backbones import BATCHNORM, Network
+from .backbones import Network
+from .freezing import learning, set_mode
 from .metrics import score
+from .probing import multipliers as probe
 from .records import Epoch, Phase, Plan, Settings
 
 OPTIMIZERS: dict[str, Callable] = {
@@ -56,10 +59,18 @@ class Split:
         return len(self.rows)
 
     def batches(self, order: np.ndarray, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of nearly equal length, at most `size`: none is left with a single image."""
-        for part in np.array_split(order, math.ceil(len(order) / size)):
+        """Batches of nearly equal length; see `steps`."""
+        for part in np.array_split(order, steps(len(order), size)):
             pixels = torch.from_numpy(self.pixels[self.rows[part]])
             yield pixels, torch.from_numpy(self.labels[part])
+
+
+def steps(images: int, size: int) -> int:
+    """How many batches: at most `size` images in each, one more where a single one would be left.
+
+    BatchNorm cannot learn from a batch of one.
+    """
+    return max(1, min(math.ceil(images / size), images // 2))
 
 
 def fit(
@@ -119,30 +130,6 @@ def fit(
         first += phase.epochs
 
 
-def set_mode(network: Network, phase: Phase) -> None:
-    """The one owner of what frozen means: no gradient, eval mode, BatchNorm statistics untouched.
-
-    Called at the start of every epoch, since any train() call would undo it.
-    """
-    network.eval().requires_grad_(False)
-    for name in phase.lrs:
-        network.modules_of(name).train().requires_grad_(True)
-    if phase.eval_batchnorm:
-        for module in network.modules():
-            if isinstance(module, BATCHNORM):
-                module.eval()
-
-
-def learning(network: Network, phase: Phase) -> dict[str, tuple[nn.Parameter, float]]:
-    """Parameter name -> (parameter, learning rate) of everything that learns in a phase."""
-    names = {id(p): n for n, p in network.named_parameters()}
-    return {
-        names[id(p)]: (p, lr)
-        for stage, lr in phase.lrs.items()
-        for p in network.modules_of(stage).parameters()
-    }
-
-
 def validate(network: Network, split: Split, settings: Settings) -> dict[str, float]:
     """Loss, accuracy, balanced accuracy and average precision of a split."""
     probs = predict(network, split, settings)
@@ -172,11 +159,12 @@ def class_weights(labels: np.ndarray, classes: int) -> Tensor:
 
 
 def _epoch(network, phase, local, train, settings, start, weight, moments, stop):
-    """One pass over the training split; (mean loss, rates by stage, multipliers), None if stopped."""
+    """One pass over the training split: (mean loss, rates by stage, multipliers); None: stopped."""
     device = network.head.weight.device
     order = np.random.permutation(len(train))
-    steps = math.ceil(len(train) / settings.batch)
-    multipliers = _multipliers(network, phase, train, order, settings) if phase.rates else {}
+    each = steps(len(train), settings.batch)
+    batches = partial(train.batches, order, settings.batch)
+    multipliers = probe(network, phase, batches(), settings) if phase.rates else {}
     set_mode(network, phase)
     if phase.rates and phase.rates.faithful:
         moments.clear()
@@ -184,10 +172,10 @@ def _epoch(network, phase, local, train, settings, start, weight, moments, stop)
     kernels = list(_kernels(network, phase, start)) if phase.penalty else []
     weight = None if weight is None else weight.to(device)
     total = torch.zeros((), device=device)
-    for step, (pixels, labels) in enumerate(train.batches(order, settings.batch)):
+    for step, (pixels, labels) in enumerate(batches()):
         if stop():
             return None
-        factor = SCHEDULES[settings.schedule]((local * steps + step) / (phase.epochs * steps))
+        factor = SCHEDULES[settings.schedule]((local * each + step) / (phase.epochs * each))
         for group in optimizer.param_groups:
             group["lr"] = group["base"] * factor
         labels = labels.to(device)
@@ -233,59 +221,13 @@ def _remember(network, phase, optimizer, moments: Moments) -> None:
 
 
 def _kernels(network, phase, start) -> Iterator[tuple[Tensor, Tensor]]:
-    """(w, w_0) of the pretrained convolution and linear kernels that learn: the S of ftlab.penalties."""
+    """(w, w_0) of the pretrained kernels that learn: the S of ftlab.penalties."""
     kernels = {
         id(m.weight) for m in network.stages.modules() if isinstance(m, nn.Conv2d | nn.Linear)
     }
     for name, (parameter, _) in learning(network, phase).items():
         if id(parameter) in kernels:
             yield parameter, start[name]
-
-
-def _multipliers(network, phase, train, order, settings) -> dict[str, float]:
-    """What the phase's rate rule makes of the gradients of the first batches, without a step.
-
-    BatchNorm reads its stored statistics meanwhile, so looking changes nothing.
-    """
-    rule, device = phase.rates, network.head.weight.device
-    set_mode(network, phase)
-    network.eval()
-    ruled, followers = _ruled(network, phase)
-    measured: dict[str, list[float]] = {name: [] for name in ruled}
-    for number, (pixels, labels) in enumerate(train.batches(order, settings.batch)):
-        if number == rule.batches:
-            break
-        x = network.prepare(augment(pixels.to(device), settings.augment, settings.flips))
-        with devices.autocast(device, settings.precision):
-            loss = F.cross_entropy(network(x).float(), labels.to(device))
-        gradients = torch.autograd.grad(loss, list(ruled.values()))
-        for (name, theta), g in zip(ruled.items(), gradients, strict=True):
-            measured[name].append(rule.measure(theta.detach(), g))
-    multipliers = rule.multipliers(measured)
-    return multipliers | {name: multipliers.get(leader, 0.0) for name, leader in followers.items()}
-
-
-def _ruled(network, phase) -> tuple[dict[str, nn.Parameter], dict[str, str | None]]:
-    """The tensors a rate rule looks at, and those that follow one of them.
-
-    faithful: every tensor but BatchNorm's, which does not learn (follows nothing: 0).
-    practical: the weight of every pretrained module; its other tensors follow it; the head is free.
-    """
-    norms = {id(p) for m in network.modules() if isinstance(m, BATCHNORM) for p in m.parameters()}
-    ruled, followers, learns = {}, {}, learning(network, phase)
-    for name, (parameter, _) in learns.items():
-        leader = f"{name.rpartition('.')[0]}.weight"
-        if phase.rates.faithful and id(parameter) in norms:
-            followers[name] = None
-        elif phase.rates.faithful:
-            ruled[name] = parameter
-        elif name.startswith("head."):
-            continue
-        elif name == leader or leader not in learns:
-            ruled[name] = parameter
-        else:
-            followers[name] = leader
-    return ruled, followers
 
 
 def _rates_by_stage(network, phase, multipliers) -> dict[str, float]:
@@ -312,7 +254,7 @@ def _is_best(values: Mapping[str, float], history: Sequence[Epoch], settings: Se
 
 def _out_of_patience(phase_history: Sequence[Epoch], last: bool, settings: Settings) -> bool:
     """Only the last phase may stop early: a plateau before it must not end an unfreezing."""
-    if settings.patience is None or not last:
+    if not settings.patience or not last:
         return False
     recent = phase_history[-settings.patience :]
     return len(recent) == settings.patience and not any(epoch.best for epoch in recent)

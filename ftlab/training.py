@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,10 +11,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import backbones, datasets, metrics, runs, studies, weights
+from . import (
+    backbones,
+    datasets,
+    files,
+    metrics,
+    presence,
+    runs,
+    schedule,
+    studies,
+    tuning,
+    weights,
+)
 from . import device as devices
 from .backbones import Network
-from .records import BadInput, Plan, plan_record
+from .records import BadInput, Epoch, Plan, plan_record
 from .studies import Cell, Study
 from .train import SELECT, Diverged, Split, fit, learning, predict
 from .weights import Theta0
@@ -80,12 +91,36 @@ def _subset(rows: np.ndarray, labels: np.ndarray, per_class: int) -> np.ndarray:
     return np.sort(np.concatenate(kept))
 
 
+def work(folder: Path, home: Path, stop: Callable[[], bool]) -> Iterator[dict]:
+    """Work through a study's runs, yielding an event before and after each and after each epoch.
+
+    Events: {event: started, run, epochs}, {event: epoch, run, ...}, {event: finished, run, ...},
+    {event: failed, run, reason}. A run that fails is written down in words and the study goes on.
+
+    Args:
+        home: the folder that holds data/ and cache/.
+        stop: asked before every step; once true, whole epochs are kept and the work ends.
+    """
+    with presence.lock(folder):
+        (folder / "error.txt").unlink(missing_ok=True)
+        study = studies.read(folder)
+        context = prepare(folder, study, home)
+        for cell in studies.cells(study):
+            for each in schedule.waiting(folder, study, cell):
+                if stop():
+                    return
+                at = each.folder(folder).relative_to(folder).as_posix()
+                presence.note(folder, cell.name, at)
+                yield from train(context, each, stop)
+            tuning.drop_weights(folder, study, cell)
+
+
 def train(context: Context, cell: Cell, stop: Callable[[], bool]) -> Iterator[dict]:
     """Train one run (or candidate) to its answer, yielding events; a failure becomes error.txt."""
     folder, study = cell.folder(context.folder), context.study
     name = folder.relative_to(context.folder).as_posix()
     try:
-        lr = None if cell.candidate else studies.chosen_lr(context.folder, study, cell)
+        lr = None if cell.candidate else tuning.chosen_lr(context.folder, study, cell)
         theta0 = context.theta0(cell)
         layout = backbones.layout(cell.backbone)
         plan, knobs = studies.plan_of(study, cell, layout, lr)
@@ -94,13 +129,24 @@ def train(context: Context, cell: Cell, stop: Callable[[], bool]) -> Iterator[di
         yield {"event": "started", "run": name, "epochs": plan.epochs}
         promoted = _promote(context, cell, lr)
         yield from _fit(context, cell, name, theta0, plan, promoted, stop)
-        if promoted:
-            _drop_candidates(context, cell)
-    except (BadInput, Diverged) as error:
-        yield _failed(folder, name, str(error))
-    except (torch.OutOfMemoryError, MemoryError):
-        reason = f"Out of memory at batch {study.settings.batch}; try a smaller --batch or --size."
-        yield _failed(folder, name, reason)
+    except Exception as error:  # whatever ends one run must not end the study
+        if files.disk_full(error):
+            raise  # every run after this one would fail of it, too
+        if not isinstance(error, BadInput | Diverged):
+            with open(context.folder / "log.txt", "a", encoding="utf-8") as log:
+                log.write(f"{name} failed:\n{traceback.format_exc()}")
+        reason = _reason(error, study.settings.batch)
+        runs.fail(folder, reason)
+        yield {"event": "failed", "run": name, "reason": reason}
+
+
+def _reason(error: Exception, batch: int) -> str:
+    if isinstance(error, BadInput | Diverged):
+        return str(error)
+    kinds = (torch.OutOfMemoryError, MemoryError)  # but PyTorch's own CPU allocator has no kind
+    if isinstance(error, kinds) or "can't allocate memory" in str(error):
+        return f"Out of memory at batch {batch}; try a smaller --batch or --size."
+    return files.in_words(error)
 
 
 def _question(context: Context, cell: Cell, theta0: Theta0, plan: Plan, knobs: dict) -> dict:
@@ -123,137 +169,123 @@ def _question(context: Context, cell: Cell, theta0: Theta0, plan: Plan, knobs: d
     }
 
 
-def _promote(context: Context, cell: Cell, lr: float | None) -> bool:
-    """Let the chosen candidate be the first seed's run: take its diary and weights, train nothing.
+def _promote(context: Context, cell: Cell, lr: float | None) -> dict | None:
+    """Let the chosen candidate be the first seed's run: take its diary and weights.
 
-    The candidates' weights go once that run is finished; their numbers stay.
+    The candidate's result, or None where the run has to be trained.
     """
     if lr is None or cell.seed != context.study.seeds[0]:
-        return False
-    source = replace(cell, candidate=lr).folder(context.folder)
+        return None
+    source, own = (c.folder(context.folder) for c in (replace(cell, candidate=lr), cell))
     if not (source / "best.safetensors").exists():
-        return False
-    for file in ("epochs.jsonl", "best.safetensors"):
-        target = cell.folder(context.folder) / file
-        runs.write(target, lambda to, file=file: shutil.copy(source / file, to))
-    return True
-
-
-def _drop_candidates(context: Context, cell: Cell) -> None:
-    for tried in studies.candidates(context.study, cell):
-        (tried.folder(context.folder) / "best.safetensors").unlink(missing_ok=True)
+        return None
+    tensors, _ = runs.load_tensors(source / "best.safetensors")
+    files.write_text(own / "epochs.jsonl", (source / "epochs.jsonl").read_text(encoding="utf-8"))
+    runs.save_best(own, tensors)
+    return files.read_json(source / "result.json")
 
 
 def _fit(context, cell, name, theta0, plan, promoted, stop) -> Iterator[dict]:
+    """From theta_0 to the answer; a promoted run has its epochs already and is only tested."""
     folder, study = cell.folder(context.folder), context.study
     devices.reset_peak(context.device)
-    torch.set_num_threads(runs.read_json(folder / "run.json")["environment"]["threads"])
+    torch.set_num_threads(files.read_json(folder / "run.json")["environment"]["threads"])
     network = backbones.build(
         cell.backbone, len(study.classes), theta0, plan.cut_after, plan.slim_from, cell.seed
     )
     start = {k: v.clone() for k, v in network.state_dict().items()}
-    given = backbones.inherited(network, plan.slim_from)
-
-    def changed():
-        now = network.state_dict()
-        return {k: v for k, v in now.items() if k not in given or not v.cpu().equal(start[k])}
-
     if not promoted:
-        history, weights_now, moments = runs.resume(folder)
-        network.load_state_dict(start | weights_now)
-        network.to(context.device, memory_format=torch.channels_last)
-        moments = _to(moments, context.device)
-        epochs = fit(
-            network,
-            plan,
-            context.splits["train"],
-            context.splits["val"],
-            study.settings,
-            cell.seed,
-            theta0={k: v.to(context.device) for k, v in start.items()},
-            history=history,
-            moments=moments,
-            stop=stop,
-        )
-        for epoch in runs.record(folder, network, changed, moments, epochs):
+        for epoch in _epochs(context, cell, network, start, plan, stop):
             yield {"event": "epoch", "run": name, **asdict(epoch)}
         if stop():
             return
     network.load_state_dict(start | runs.load_tensors(folder / "best.safetensors")[0])
     network.to(context.device, memory_format=torch.channels_last)
-    result, test = _answer(context, cell, network, plan)
+    result = _costs(context, cell, network, plan)
+    if promoted:
+        result["peak_memory_bytes"] = promoted["peak_memory_bytes"]  # of its training
+    tested, test = ({}, None) if cell.candidate else _tested(context, network)
+    result |= tested
     runs.finish(folder, result, test)
     kept = ("seconds", "trained_parameters", "stored_bytes", "val", "test")
     yield {"event": "finished", "run": name, **{k: result[k] for k in kept if k in result}}
+
+
+def _epochs(context, cell, network, start, plan, stop) -> Iterator[Epoch]:
+    """The epochs the run's folder does not have yet, recorded there.
+
+    start: the network's tensors before any training, on the CPU.
+    """
+    folder, given = cell.folder(context.folder), backbones.inherited(network, plan.slim_from)
+
+    def changed():
+        now = network.state_dict()
+        return {k: v for k, v in now.items() if k not in given or not v.cpu().equal(start[k])}
+
+    history, weights_now, moments = runs.resume(folder)
+    network.load_state_dict(start | weights_now)
+    network.to(context.device, memory_format=torch.channels_last)
+    moments = _to(moments, context.device)
+    epochs = fit(
+        network,
+        plan,
+        context.splits["train"],
+        context.splits["val"],
+        context.study.settings,
+        cell.seed,
+        theta0={k: v.to(context.device) for k, v in start.items()},
+        history=history,
+        moments=moments,
+        stop=stop,
+    )
+    return runs.record(folder, network, changed, moments, epochs)
 
 
 def _to(moments, device):
     return {n: {k: t.to(device) if t.ndim else t for k, t in s.items()} for n, s in moments.items()}
 
 
-def _answer(context: Context, cell: Cell, network: Network, plan: Plan) -> tuple[dict, dict | None]:
-    """(result.json, test.npz) at the best validation epoch; a candidate is never tested."""
+def _costs(context: Context, cell: Cell, network: Network, plan: Plan) -> dict:
+    """What validation selected, and what the run cost: seconds, parameters and bytes."""
     folder, settings = cell.folder(context.folder), context.study.settings
     diary = runs.diary(folder)
     best = [epoch for epoch in diary if epoch.best][-1]
-    result = {
+    seconds = sum(epoch.seconds for epoch in diary)
+    return {
         "best_epoch": best.epoch,
         "val": best.val,
         "selected": SELECT[settings.select](best.val)[0],
         "epochs": len(diary),
-        "seconds": sum(epoch.seconds for epoch in diary),
+        "seconds": seconds,
+        "mean_epoch_seconds": seconds / len(diary),
         "trained_parameters": trained_parameters(network, plan),
         "parameters": backbones.parameters(network),
         "stored_bytes": (folder / "best.safetensors").stat().st_size,
         "peak_memory_bytes": devices.peak_bytes(context.device),
     }
-    if cell.candidate is not None:
-        return result, None
-    split = context.splits["test"]
+
+
+def _tested(context: Context, network: Network) -> tuple[dict, dict]:
+    """(test metrics, test.npz). With two classes also at a threshold chosen on validation."""
+    split, settings = context.splits["test"], context.study.settings
     probs = predict(network, split, settings)
-    result["test"] = metrics.score(split.labels, probs)
-    result["test_per_class"] = metrics.per_class(split.labels, probs)
-    result["test_confusion"] = metrics.confusion(split.labels, probs)
+    tested = {
+        "test": metrics.score(split.labels, probs),
+        "test_per_class": metrics.per_class(split.labels, probs),
+        "test_confusion": metrics.confusion(split.labels, probs),
+    }
     if probs.shape[1] == 2:
         val = context.splits["val"]
         threshold = metrics.operating_point(val.labels, predict(network, val, settings))
         points = {"0.5": 0.5, "chosen_on_val": threshold}
-        result["test_at_threshold"] = {
+        tested["test_at_threshold"] = {
             name: metrics.at_threshold(split.labels, probs, at) for name, at in points.items()
         }
     index = {"index": split.rows, "group": context.test_groups}
-    return result, {"y_true": split.labels, "probs": probs, **index}
+    return tested, {"y_true": split.labels, "probs": probs, **index}
 
 
 def trained_parameters(network: Network, plan: Plan) -> int:
     """How many numbers learn in at least one phase."""
     ever = {n: p.numel() for phase in plan.phases for n, (p, _) in learning(network, phase).items()}
     return sum(ever.values())
-
-
-def _failed(folder: Path, name: str, reason: str) -> dict:
-    folder.mkdir(parents=True, exist_ok=True)
-    runs.write_text(folder / "error.txt", reason + "\n")
-    return {"event": "failed", "run": name, "reason": reason}
-
-
-def restore(folder: Path, cache: Path) -> tuple[Network, dict]:
-    """(network in eval mode on the CPU, run.json) of a finished run, from its folder and theta_0.
-
-    Raises:
-        BadInput: theta_0 is not on this machine, or the weight file is damaged.
-    """
-    question = runs.read_json(folder / "run.json")
-    theta0 = weights.recall(question["backbone"], question["weights"], question["seed"], cache)
-    plan, classes = question["plan"], len(question["data"]["classes"])
-    network = backbones.build(
-        question["backbone"],
-        classes,
-        theta0,
-        plan["cut_after"],
-        plan["slim_from"],
-        question["seed"],
-    )
-    tensors, _ = runs.load_tensors(folder / "best.safetensors")
-    network.load_state_dict({**network.state_dict(), **tensors})
-    return network.eval(), question

@@ -14,11 +14,13 @@ from pathlib import Path
 
 import timm
 import torch
+from timm.models import is_model_pretrained
 from torch import Tensor
 
 from . import backbones
 from .records import BadInput
 
+FILE = "model.safetensors"  # what timm's repositories call it
 HUB_SECONDS = 8.0  # patience with a hub that does not answer
 FILE_BYTES = 2 << 30
 PREFIXES = ("module.", "model.", "backbone.")
@@ -67,7 +69,7 @@ def keep(theta0: Theta0, cache: Path) -> None:
     """Copy a file's theta_0 into the cache, so that its runs outlive the file they came from."""
     from safetensors.torch import save_file
 
-    from .runs import write
+    from .files import write
 
     path = cache / "weights" / f"{theta0.checksum}.safetensors"
     if theta0.kind == "file" and not path.exists():
@@ -108,20 +110,25 @@ def fetch(backbone: str) -> Path:
     import huggingface_hub as hub
 
     repository = hub_repository(backbone)
-    cached = hub.try_to_load_from_cache(repository, "model.safetensors")
+    cached = hub.try_to_load_from_cache(repository, FILE)
     if isinstance(cached, str):
         return Path(cached)
     advice = (
         f"connect once and run `ftlab fetch {backbone}`, or pass --weights FILE.safetensors "
         "or --weights random"
     )
-    if not _hub_answers():
+    if not is_model_pretrained(repository.removeprefix("timm/")):
+        raise BadInput(
+            f"timm has no ImageNet weights for {backbone}: pass --weights FILE.safetensors "
+            "or --weights random."
+        )
+    if not _hub_answers(repository):
         raise BadInput(
             f"The ImageNet weights of {backbone} ({repository}) are not on this machine and the "
             f"model hub cannot be reached: {advice}."
         )
     try:
-        return Path(hub.hf_hub_download(repository, "model.safetensors", etag_timeout=HUB_SECONDS))
+        return Path(hub.hf_hub_download(repository, FILE, etag_timeout=HUB_SECONDS))
     except Exception as error:  # the hub client's own tree of errors, OSError, HTTP errors
         raise BadInput(
             f"The ImageNet weights of {backbone} ({repository}) could not be downloaded "
@@ -133,28 +140,30 @@ def on_this_machine(backbone: str) -> bool:
     """Whether the default weights are in the hub's cache; asks no network."""
     import huggingface_hub as hub
 
-    return isinstance(
-        hub.try_to_load_from_cache(hub_repository(backbone), "model.safetensors"), str
-    )
+    return isinstance(hub.try_to_load_from_cache(hub_repository(backbone), FILE), str)
 
 
 def hub_repository(backbone: str) -> str:
     return f"timm/{backbone.split('.')[0]}.{backbones.tag(backbone)}"
 
 
-def _hub_answers() -> bool:
-    """Whether the hub answers at all, within HUB_SECONDS, name resolution included."""
+def _hub_answers(repository: str) -> bool:
+    """Whether the hub answers for a repository within HUB_SECONDS, name resolution included.
+
+    Asked before the hub's own client, which tries for half a minute.
+    """
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
 
     if constants.HF_HUB_OFFLINE:
         return False
+    url = f"{constants.ENDPOINT}/{repository}/resolve/main/{FILE}"
     answered = threading.Event()
 
     def ask():
         try:
-            get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS / 2)
-            answered.set()
+            if get_session().head(url, timeout=HUB_SECONDS / 2).status_code < 500:
+                answered.set()
         except Exception:  # the session's errors depend on the hub client's version
             return
 
@@ -194,13 +203,21 @@ def _fitted(model, wanted: dict, given: dict, name: str) -> dict[str, Tensor]:
             f"{name} does not hold this backbone's weights: {fit} of {len(wanted)} tensors fit, "
             f"{'missing' if missing else 'unknown'} is for instance {first}."
         )
-    for key, tensor in given.items():
-        if tensor.layout != torch.strided or tensor.shape != wanted[key].shape:
-            expected = "x".join(map(str, wanted[key].shape))
-            raise BadInput(f"{name} does not fit: {key} should be a dense {expected} tensor.")
-        if not tensor.isfinite().all():
-            raise BadInput(f"{name} cannot be used: {key} holds NaN or infinite numbers.")
-    return {k: given.get(k, v).to(v.dtype).contiguous() for k, v in wanted.items()}
+    return {k: _fit(given.get(k, v), v, k, name) for k, v in wanted.items()}
+
+
+def _fit(tensor: Tensor, wanted: Tensor, key: str, name: str) -> Tensor:
+    """A tensor in the wanted shape and type, or the one sentence that says why it is not."""
+    dense = tensor.layout == torch.strided and not tensor.is_meta
+    if not dense or tensor.shape != wanted.shape:
+        expected = "x".join(map(str, wanted.shape)) or "single-number"
+        raise BadInput(f"{name} does not fit: {key} should be a dense {expected} tensor.")
+    if wanted.is_floating_point() and not tensor.is_floating_point():
+        raise BadInput(f"{name} does not fit: {key} holds {tensor.dtype}, not real numbers.")
+    tensor = tensor.to(wanted.dtype).contiguous()
+    if not tensor.isfinite().all():
+        raise BadInput(f"{name} cannot be used: {key} holds NaN or infinite numbers.")
+    return tensor
 
 
 def _without_classifier(model, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -231,7 +248,8 @@ def _read(path: Path) -> dict[str, Tensor]:
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+    named = isinstance(content, dict) and all(isinstance(k, str) for k in content)
+    if not named or not all(isinstance(v, Tensor) for v in content.values()):
         raise BadInput(f"{path.name} holds no state dict (names and tensors).")
     return content
 

@@ -17,10 +17,11 @@ import sqlite3
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import runs, studies
+from . import files, presence, runs, studies
 from .records import BadInput
 
 ATTEMPTS = 3
@@ -52,7 +53,10 @@ class StopFlag:
 def _queue(home: Path) -> Iterator[sqlite3.Connection]:
     """The queue's table, in one transaction."""
     home.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(home / "queue.sqlite", timeout=30, isolation_level=None)
+    try:
+        connection = sqlite3.connect(home / "queue.sqlite", timeout=30, isolation_level=None)
+    except sqlite3.Error as error:
+        raise BadInput(f"The queue cannot be opened: {error}.") from error
     try:
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA journal_mode=WAL")
@@ -64,6 +68,8 @@ def _queue(home: Path) -> Iterator[sqlite3.Connection]:
         )
         yield connection
         connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise BadInput(f"The queue cannot be used: {error}.") from error
     finally:
         connection.close()
 
@@ -85,10 +91,12 @@ def queued(home: Path) -> list[dict]:
         return [dict(row) for row in queue.execute("SELECT * FROM queue ORDER BY position")]
 
 
-def _note(home: Path, study: str, **columns) -> None:
+def _note(home: Path, study: str, **columns) -> bool:
+    """Write columns of a study's row; whether it is (still) in the queue."""
     names = ", ".join(f"{name} = ?" for name in columns)
+    change = f"UPDATE queue SET {names} WHERE study = ?"
     with _queue(home) as queue:
-        queue.execute(f"UPDATE queue SET {names} WHERE study = ?", (*columns.values(), study))
+        return bool(queue.execute(change, (*columns.values(), study)).rowcount)
 
 
 # --- a job: start, poll, stop ------------------------------------------------------------------
@@ -105,7 +113,7 @@ def start(home: Path, folder: Path) -> tuple[int, float | None]:
             stderr=log,
             start_new_session=True,
         )
-    return process.pid, studies.process_start(process.pid)
+    return process.pid, presence.process_start(process.pid)
 
 
 def poll(pid: int | None, pid_start: float | None) -> bool:
@@ -114,7 +122,7 @@ def poll(pid: int | None, pid_start: float | None) -> bool:
         return False
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
-    return pid_start is not None and studies.process_start(pid) == pid_start
+    return pid_start is not None and presence.process_start(pid) == pid_start
 
 
 def stop(pid: int, pid_start: float | None) -> None:
@@ -131,19 +139,24 @@ def stop(pid: int, pid_start: float | None) -> None:
 
 def stop_study(home: Path, folder: Path) -> bool:
     """Stop whoever works on a study and take it off the queue; whether somebody was."""
+    rows = [row for row in queued(home) if row["study"] == folder.name]
     dequeue(home, folder.name)
-    (folder / "stopped").touch()
-    worker = studies.at_work(folder)
-    if worker:
-        stop(worker["pid"], worker["start"])
-    return bool(worker)
+    if studies.state(folder, studies.read(folder)) != "finished":
+        (folder / "stopped").touch()
+    at_work = presence.at_work(folder)
+    jobs = {(row["pid"], row["pid_start"]) for row in rows}  # one that starts holds no lock yet
+    jobs |= {(at_work["pid"], at_work["start"])} if at_work else set()
+    jobs = {job for job in jobs if poll(*job)}
+    for job in jobs:
+        stop(*job)
+    return bool(jobs)
 
 
 # --- the worker --------------------------------------------------------------------------------
 
 
-def serve(home: Path, checkpoints: Path, until_empty: bool, stopped: StopFlag) -> Iterator[str]:
-    """Take queued studies in order until stopped, or until none waits; yields lines to show.
+def serve(home: Path, checkpoints: Path, until_empty: bool, stopped: StopFlag) -> Iterator[dict]:
+    """Take queued studies in order until stopped, or until none waits; yields {study, event}.
 
     Raises:
         BadInput: another worker serves this home.
@@ -164,56 +177,68 @@ def serve(home: Path, checkpoints: Path, until_empty: bool, stopped: StopFlag) -
                 time.sleep(POLL_SECONDS)
 
 
-def _attend(home: Path, folder: Path, row: dict, stopped: StopFlag) -> Iterator[str]:
+def _attend(home: Path, folder: Path, row: dict, stopped: StopFlag) -> Iterator[dict]:
     """Start (or adopt) the job of one study and see it to its end."""
     if not (folder / "study.json").exists():
         dequeue(home, folder.name)
         return
-    if poll(row["pid"], row["pid_start"]):
-        pid, pid_start = row["pid"], row["pid_start"]
-        yield f"{folder.name}: found at work"
+    job = row["pid"], row["pid_start"]
+    other = presence.at_work(folder)
+    theirs = other is not None and (other["pid"], other["start"]) != job
+    if theirs:  # somebody's `ftlab compare`: wait for it, and never stop it
+        job = other["pid"], other["start"]
+    if poll(*job):
+        yield {"study": folder.name, "event": "found at work"}
     else:
-        pid, pid_start = start(home, folder)
-        _note(home, folder.name, pid=pid, pid_start=pid_start)
-        yield f"{folder.name}: started"
-    while poll(pid, pid_start):
+        job = start(home, folder)
+        if not _note(home, folder.name, pid=job[0], pid_start=job[1]):
+            stop(*job)  # taken off the queue meanwhile
+            return
+        yield {"study": folder.name, "event": "started"}
+    while poll(*job):
         if stopped():
-            stop(pid, pid_start)
+            if not theirs:
+                stop(*job)
             return
         time.sleep(POLL_SECONDS)
-    yield _after(home, folder, row)
+    yield {"study": folder.name, "event": _after(home, folder, row)}
 
 
 def _after(home: Path, folder: Path, row: dict) -> str:
     """Decide, from the study's folder, whether the job that ended is done, stopped or died."""
-    study = studies.read(folder)
-    died_at = runs.read_json(folder / "worker.json")  # left behind by a process that was killed
-    if studies.state(folder, study) in ("finished", "failed", "stopped"):
+    state = studies.state(folder, studies.read(folder))
+    if state in ("finished", "failed", "stopped"):
         dequeue(home, folder.name)
-        return f"{folder.name}: {studies.state(folder, study)}"
-    run = died_at["run"] if died_at else ""
+        return state
+    left = files.read_json(folder / "worker.json")  # left behind by a process that was killed
+    run = (left and left["at"]) or ""
     attempts = row["attempts"] + 1 if row["run"] == run else 1
     _note(home, folder.name, pid=None, pid_start=None, run=run, attempts=attempts)
     if attempts < ATTEMPTS:
-        return f"{folder.name}: died at {run or 'its start'}, starting again"
+        return f"died at {run or 'its start'}, starting again"
     reason = f"This took its interpreter down {ATTEMPTS} times; memory may be too small for it."
+    runs.fail(folder / run, reason)
     if run:
-        runs.write_text(folder / run / "error.txt", reason + "\n")
-        return f"{folder.name}: {run} failed, going on"
-    runs.write_text(folder / "error.txt", reason + "\n")
+        return f"{run} failed, going on"
     dequeue(home, folder.name)
-    return f"{folder.name}: failed"
+    return "failed"
 
 
 def main(folder: Path) -> int:
     """One job: work through the study in `folder`; 0 done or stopped, 2 it cannot be worked on."""
     home = Path(os.environ["FTLAB_HOME"])
     try:
-        for _ in studies.work(folder, home, StopFlag()):
+        from . import training  # torch is imported only where something trains
+
+        for _ in training.work(folder, home, StopFlag()):
             pass
-    except BadInput as error:
-        runs.write_text(folder / "error.txt", f"{error}\n")
+    except presence.Busy as error:
         print(error, file=sys.stderr)
+        return 2
+    except Exception as error:
+        traceback.print_exc()  # into the study's log
+        reason = str(error) if isinstance(error, BadInput) else files.in_words(error)
+        runs.fail(folder, reason)
         return 2
     return 0
 

@@ -199,7 +199,7 @@ def test_what_cannot_be_read_is_refused_with_its_reason(data, reason):
     start = time.monotonic()
     with pytest.raises(BadInput, match=reason):
         read_image(BytesIO(data))
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 20
 
 
 def test_a_missing_file_is_refused_without_its_path(tmp_path):

@@ -1,0 +1,65 @@
+"""Data sets: import and check."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import console
+from ..records import BadInput
+from . import Data, Json, command, lab
+
+
+@command
+def import_(
+    source: Annotated[str, typer.Argument(help="Folder, zip, .npz, or hub:owner/name.")],
+    name: Annotated[str, typer.Argument(help="What to call the data set.")],
+    labels: Annotated[Path | None, typer.Option(help="CSV with a row per image.")] = None,
+    path_column: Annotated[str | None, typer.Option(help="Of the image file.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Of the class.")] = None,
+    group_column: Annotated[str | None, typer.Option(help="Of patient, lesion, video.")] = None,
+    split_column: Annotated[str | None, typer.Option(help="Of train, val, test.")] = None,
+    fractions: Annotated[str, typer.Option(help="Of train, val and test.")] = "0.64,0.16,0.2",
+    seed: Annotated[int, typer.Option(help="Of the splits.")] = 0,
+    json: Json = False,
+):
+    """Make a checked data set with splits from labelled images."""
+    try:
+        shares = tuple(float(part) for part in fractions.split(","))
+    except ValueError:
+        raise BadInput("--fractions takes three numbers such as 0.64,0.16,0.2.") from None
+    if seed < 0:
+        raise BadInput(f"--seed is at least 0, not {seed}.")
+    report = lab().import_data(
+        source,
+        name,
+        labels=labels,
+        path_column=path_column,
+        label_column=label_column,
+        group_column=group_column,
+        split_column=split_column,
+        fractions=shares,
+        seed=seed,
+        progress=_counter("read"),
+    )
+    return console.emit(report) if json else console.data_report(report)
+
+
+def _counter(what: str) -> Callable[[int, int], None]:
+    def show(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            end = "\n" if done == total else "\r"
+            print(f"{what} {done} of {total}", end=end, file=sys.stderr, flush=True)
+
+    return show
+
+
+@command
+def check(name: Data, json: Json = False):
+    """Classes, groups, duplicates, unreadable files and warnings of a data set."""
+    report = lab().check(name)
+    return console.emit(report) if json else console.data_report(report)

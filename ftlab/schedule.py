@@ -1,0 +1,63 @@
+"""What a study still has to train, in which order, and how long that will take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from . import runs, tuning
+from .studies import Cell, Study, cells
+
+
+def _unfinished(folder: Path, study: Study, cell: Cell) -> list[Cell]:
+    """What has no answer yet of a cell: candidates, unless their choice is made, and the run."""
+    chosen = tuning.first(study, cell).finished(folder)
+    tried = [] if chosen else tuning.candidates(study, cell)
+    return [each for each in (*tried, cell) if not each.finished(folder)]
+
+
+def waiting(folder: Path, study: Study, cell: Cell) -> list[Cell]:
+    """What is left to train of a cell, its candidates first; nothing of one that failed."""
+    if cell.finished(folder) or cell.failed(folder):
+        return []
+    return [each for each in _unfinished(folder, study, cell) if not each.failed(folder)]
+
+
+def forgive(folder: Path, study: Study) -> None:
+    """Let what failed be tried again, but no candidate beside a choice that is made."""
+    (folder / "error.txt").unlink(missing_ok=True)
+    for cell in cells(study):
+        for each in _unfinished(folder, study, cell):
+            (each.folder(folder) / "error.txt").unlink(missing_ok=True)
+
+
+def progress(folder: Path, study: Study) -> dict:
+    """{epochs_done, epochs, seconds_left}, candidates included.
+
+    seconds_left is estimated from the epochs done so far, each strategy's own mean where it has
+    one, else the mean of all; None before the first epoch.
+    """
+    spent: dict[tuple[str, str], list[float]] = {}
+    left: dict[tuple[str, str], int] = {}
+    to_train = {each for cell in cells(study) for each in waiting(folder, study, cell)}
+    for cell, planned in _schedule(study):
+        epochs, own = runs.diary(cell.folder(folder)), (cell.backbone, cell.strategy)
+        spent.setdefault(own, []).extend(epoch.seconds for epoch in epochs[:planned])
+        over = cell not in to_train or not planned
+        left[own] = left.get(own, 0) + (0 if over else planned - len(epochs))
+    every = [seconds for own in spent.values() for seconds in own]
+    mean = sum(every) / len(every) if every else None
+    rates = {own: sum(s) / len(s) if s else mean for own, s in spent.items()}
+    remaining = sum(n * rates[own] for own, n in left.items()) if every else None
+    done = len(every)
+    return {"epochs_done": done, "epochs": done + sum(left.values()), "seconds_left": remaining}
+
+
+def _schedule(study: Study) -> Iterator[tuple[Cell, int]]:
+    """(run or candidate, epochs it has to train): a tuned run of the first seed trains none."""
+    for cell in cells(study):
+        tried = tuning.candidates(study, cell)
+        first = bool(tried) and cell == tuning.first(study, cell)
+        yield cell, 0 if first else study.settings.epochs
+        if first:
+            yield from ((candidate, study.settings.epochs) for candidate in tried)

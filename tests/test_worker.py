@@ -1,0 +1,307 @@
+"""The worker and its jobs: order, adoption, death, stopping, and processes that are not ours."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tiny import (
+    ENVIRONMENT,
+    QUICK,
+    answer_bits,
+    ask,
+    bands,
+    command,
+    epochs_written,
+    json_lines,
+    kill_group,
+    states,
+    trained,
+    wait_for,
+)
+
+from ftlab import files, presence, runs, studies, worker
+from ftlab.lab import Lab
+from ftlab.records import BadInput
+
+RUN = "full-test_resnet-s0"
+LONG = replace(QUICK, epochs=500)
+PROJECT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home with data and quick polling; no process of a test outlives it."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    bands(folder)
+    monkeypatch.setattr(worker, "POLL_SECONDS", 0.02)
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(PROJECT)
+    yield folder
+    jobs = [(row["pid"], row["pid_start"]) for row in worker.queued(folder)]
+    for path in folder.glob("checkpoints/*"):
+        if note := presence.at_work(path):
+            jobs.append((note["pid"], note["start"]))
+    for job in jobs:
+        if worker.poll(*job):
+            os.kill(job[0], signal.SIGKILL)
+            wait_for(lambda job=job: not worker.poll(*job))
+
+
+def serve(home, stopped=lambda: False) -> list[tuple[str, str]]:
+    events = worker.serve(home, home / "checkpoints", until_empty=True, stopped=stopped)
+    return [(event["study"], event["event"]) for event in events]
+
+
+# --- the queue ---
+
+
+def test_the_queue_keeps_its_order_and_one_place_a_study(tmp_path):
+    for study in ("b", "a", "b", "c", "a"):
+        worker.enqueue(tmp_path, study)
+    assert [row["study"] for row in worker.queued(tmp_path)] == ["b", "a", "c"]
+    worker.dequeue(tmp_path, "a")
+    worker.enqueue(tmp_path, "a")
+    assert [row["study"] for row in worker.queued(tmp_path)] == ["b", "c", "a"]
+
+
+def test_ten_clicks_from_ten_threads_make_one_row(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(10) as pool:
+        list(pool.map(lambda _: worker.enqueue(tmp_path, "s"), range(10)))
+    assert len(worker.queued(tmp_path)) == 1
+
+
+def test_a_queue_that_cannot_be_opened_is_bad_input(tmp_path):
+    (tmp_path / "queue.sqlite").write_bytes(b"this is no database, whatever it is called" * 50)
+    with pytest.raises(BadInput, match="The queue cannot be used"):
+        worker.queued(tmp_path)
+
+
+def test_a_second_worker_gets_a_sentence(home):
+    ask(home, name="waits", settings=LONG)
+    worker.enqueue(home, "waits")
+    first = worker.serve(home, home / "checkpoints", until_empty=True, stopped=lambda: False)
+    next(first)
+    with pytest.raises(BadInput, match="A worker is at work on this queue already"):
+        serve(home)
+    worker.stop_study(home, home / "checkpoints" / "waits")
+    first.close()
+
+
+# --- jobs ---
+
+
+def test_queued_studies_are_worked_through_in_order_to_the_same_end_as_anywhere(home):
+    trained(home, name="here")
+    for name in ("second", "first"):
+        worker.enqueue(home, ask(home, name=name).name)
+    events = serve(home)
+    assert events == [(s, e) for s in ("second", "first") for e in ("started", "finished")]
+    assert worker.queued(home) == []
+    checkpoints = home / "checkpoints"
+    assert answer_bits(checkpoints / "first" / RUN) == answer_bits(checkpoints / "here" / RUN)
+
+
+def test_a_study_that_was_deleted_leaves_the_queue(home):
+    worker.enqueue(home, "gone")
+    assert serve(home) == [] and worker.queued(home) == []
+
+
+def test_stop_ends_a_job_within_seconds_and_keeps_whole_epochs(home):
+    folder = ask(home, settings=LONG, name="long")
+    worker.enqueue(home, "long")
+    events = worker.serve(home, home / "checkpoints", until_empty=True, stopped=lambda: False)
+    next(events)
+    wait_for(lambda: epochs_written(folder))
+    job = presence.at_work(folder)
+    began = time.monotonic()
+    assert Lab(home).stop("long")
+    assert time.monotonic() - began < 30
+    assert not worker.poll(job["pid"], job["start"]) and not presence.locked(folder)
+    assert states(folder) == {RUN: "stopped"} and worker.queued(home) == []
+    done, _, _ = runs.resume(folder / RUN)
+    assert len(done) == len(runs.diary(folder / RUN)) > 0
+    assert [e["event"] for e in events] == ["stopped"]
+    assert not Lab(home).stop("long"), "nobody is at work any more"
+
+
+def test_a_job_that_has_not_begun_yet_can_be_stopped_too(home):
+    folder = ask(home, settings=LONG, name="early")
+    worker.enqueue(home, "early")
+    events = worker.serve(home, home / "checkpoints", until_empty=True, stopped=lambda: False)
+    next(events)
+    (row,) = worker.queued(home)
+    assert Lab(home).stop("early")
+    assert not worker.poll(row["pid"], row["pid_start"])
+    assert studies.state(folder, studies.read(folder)) == "stopped"
+    events.close()
+
+
+def test_a_job_outlives_its_worker_and_the_next_worker_adopts_it(home):
+    folder = ask(home, settings=LONG, name="orphan")
+    worker.enqueue(home, "orphan")
+    first = command(home, "worker")
+    try:
+        wait_for(lambda: epochs_written(folder))
+    finally:
+        kill_group(first)
+    job, before = presence.at_work(folder), epochs_written(folder)
+    assert job and worker.poll(job["pid"], job["start"])
+    second = command(home, "worker", "--until-empty", "--json")
+    try:
+        found = json_lines(second.stdout.readline())
+        wait_for(lambda: epochs_written(folder) > before)
+        assert presence.at_work(folder)["pid"] == job["pid"], "the same job, not another"
+        Lab(home).stop("orphan")
+        out, _ = second.communicate(timeout=30)
+    finally:
+        kill_group(second)
+    assert found + json_lines(out) == [
+        {"study": "orphan", "event": "found at work"},
+        {"study": "orphan", "event": "stopped"},
+    ]
+
+
+def test_a_worker_that_is_stopped_stops_its_job_and_the_next_worker_goes_on(home):
+    folder = ask(home, settings=LONG, name="pause")
+    worker.enqueue(home, "pause")
+    first = command(home, "worker")
+    try:
+        wait_for(lambda: epochs_written(folder))
+        first.send_signal(signal.SIGTERM)
+        first.communicate(timeout=30)
+    finally:
+        kill_group(first)
+    assert first.returncode == 0 and not presence.locked(folder)
+    assert states(folder) == {RUN: "interrupted"}
+    before = epochs_written(folder)
+    events = worker.serve(home, home / "checkpoints", until_empty=True, stopped=lambda: False)
+    assert next(events)["event"] == "started"
+    wait_for(lambda: epochs_written(folder) > before)
+    worker.stop_study(home, folder)
+    assert [e["event"] for e in events] == ["stopped"]
+
+
+STUB = """
+# A job whose training only answers, so that it starts in no time, and that one run kills.
+import os, signal, sys, types
+from pathlib import Path
+import ftlab
+from ftlab import runs, studies, tuning, worker
+
+def train(folder, cell, stop):
+    if os.environ["DEADLY"] == cell.name:
+        os.kill(os.getpid(), signal.SIGKILL)
+    lr = cell.candidate or tuning.chosen_lr(folder, studies.read(folder), cell)
+    runs.start(cell.folder(folder), {"knobs": {"lr": lr}})
+    files.write_json(cell.folder(folder) / "result.json", {"selected": 1.0, "seconds": 0.0})
+    yield {"event": "finished", "run": cell.name}
+
+ftlab.training = sys.modules["ftlab.training"] = types.ModuleType("ftlab.training")
+ftlab.training.prepare, ftlab.training.train = lambda folder, study, home: folder, train
+sys.exit(worker.main(Path(sys.argv[1])))
+"""
+
+
+@pytest.fixture
+def deadly(home, monkeypatch):
+    """Work through a study whose runs in folders of that name kill their interpreter."""
+    popen = subprocess.Popen
+
+    def stub(arguments, **options):
+        return popen([sys.executable, "-c", STUB, arguments[-1]], **options)
+
+    def run(name: str, folder: Path) -> list[str]:
+        monkeypatch.setenv("DEADLY", name)
+        monkeypatch.setattr(worker.subprocess, "Popen", stub)
+        worker.enqueue(home, folder.name)
+        return [event for _, event in serve(home)]
+
+    return run
+
+
+def test_a_run_that_kills_its_interpreter_three_times_fails_and_the_study_goes_on(home, deadly):
+    settings = replace(QUICK, epochs=1)
+    folder = ask(home, ("full", "linear_probe"), settings=settings, name="deadly")
+    again = ["started", f"died at {RUN}, starting again"]
+    assert deadly(RUN, folder) == [
+        *again, *again, "started", f"{RUN} failed, going on", "started", "finished"
+    ]  # fmt: skip
+    assert states(folder) == {RUN: "failed", "linear_probe-test_resnet-s0": "finished"}
+    reason = (folder / RUN / "error.txt").read_text()
+    assert reason.startswith("This took its interpreter down 3 times")
+
+
+def test_a_candidate_that_kills_its_interpreter_is_not_chosen_and_the_others_are(
+    home, deadly, monkeypatch
+):
+    monkeypatch.setattr(worker, "ATTEMPTS", 1)
+    folder = ask(home, settings=replace(QUICK, epochs=1, lr="auto"), name="deadly")
+    at = "full-test_resnet-lr0.001-s0"
+    events = deadly(at, folder)
+    assert events == ["started", f"tuning/{at} failed, going on", "started", "finished"]
+    assert (folder / "tuning" / at / "error.txt").exists()
+    assert files.read_json(folder / RUN / "run.json")["knobs"]["lr"] != 0.001
+
+
+def test_a_job_that_cannot_begin_says_why_and_leaves_the_queue(home):
+    import shutil
+
+    folder = ask(home, name="no-data")
+    shutil.rmtree(home / "data" / "bands")
+    worker.enqueue(home, "no-data")
+    assert serve(home) == [("no-data", "started"), ("no-data", "failed")]
+    assert (folder / "error.txt").read_text().startswith("There is no data set 'bands'")
+    assert worker.queued(home) == []
+
+
+# --- processes that are not ours ---
+
+
+def test_a_foreign_process_with_a_reused_number_is_never_touched(home):
+    folder = ask(home, name="reused")
+    stranger = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    try:
+        start = presence.process_start(stranger.pid)
+        assert worker.poll(stranger.pid, start)
+        assert not worker.poll(stranger.pid, start - 1) and not worker.poll(stranger.pid, None)
+        worker.stop(stranger.pid, start - 1)
+        worker.enqueue(home, "reused")
+        worker._note(home, "reused", pid=stranger.pid, pid_start=start - 1)
+        files.write_json(folder / "worker.json", {"pid": stranger.pid, "start": start, "run": RUN})
+        assert presence.at_work(folder) is None, "nobody holds the lock"
+        assert not worker.stop_study(home, folder)
+        assert stranger.poll() is None
+        worker.enqueue(home, ask(home, name="reused").name)
+        worker._note(home, "reused", pid=stranger.pid, pid_start=start - 1)
+        assert serve(home) == [("reused", "started"), ("reused", "finished")]
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_a_study_somebody_compares_in_a_terminal_is_waited_for_and_never_stopped(home):
+    folder = ask(home, settings=LONG, name="terminal")
+    code = "import sys; from ftlab.lab import Lab; from pathlib import Path\n"
+    code += "for _ in Lab(Path(sys.argv[1])).work(Path(sys.argv[2]), lambda: False): pass"
+    arguments = [sys.executable, "-c", code, str(home), str(folder)]
+    person = subprocess.Popen(arguments, start_new_session=True)
+    try:
+        wait_for(lambda: epochs_written(folder))
+        worker.enqueue(home, "terminal")
+        flag = iter([False] * 5)
+        assert serve(home, lambda: next(flag, True)) == [("terminal", "found at work")]
+        assert person.poll() is None and presence.at_work(folder)["pid"] == person.pid
+    finally:
+        kill_group(person)

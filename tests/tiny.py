@@ -1,0 +1,120 @@
+"""A tiny laboratory for tests that train, and the command line as people use it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from conftest import TINY, pictures
+from PIL import Image
+
+from ftlab import files, runs, studies
+from ftlab.datasets import import_dataset
+from ftlab.lab import Lab
+from ftlab.records import Settings
+
+QUICK = Settings(epochs=2, size=32, batch=8)
+OPTIONS = f"--backbone {TINY} --weights random --size 32 --epochs 2 --batch 8".split()
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
+
+
+def bands(home: Path, classes: int = 2, name: str = "bands", n: int = 48) -> str:
+    """A data set of n pictures of 32 pixels whose class is the place of a bright band."""
+    pixels, labels = pictures(n, classes)
+    source = home.parent / f"{name}-pictures"
+    for number, (picture, label) in enumerate(zip(pixels, labels, strict=True)):
+        (source / f"class{label}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(source / f"class{label}" / f"{number:03}.png")
+    import_dataset(home / "data", str(source), name)
+    return name
+
+
+def ask(home: Path, strategies=("full",), seeds=(0,), data="bands", **options) -> Path:
+    settings = options.pop("settings", QUICK)
+    return Lab(home).ask(data, [TINY], strategies, seeds, settings, "random", **options)
+
+
+def work(home: Path, folder: Path, stop=lambda: False) -> list[dict]:
+    return list(Lab(home).work(folder, stop))
+
+
+def trained(home: Path, strategies=("full",), seeds=(0,), **options) -> Path:
+    """The folder of a study that has been worked through."""
+    folder = ask(home, strategies, seeds, **options)
+    work(home, folder)
+    return folder
+
+
+def answer_bits(run: Path) -> dict:
+    """All that a run answers, bit by bit, but for what a clock or a meter says."""
+    result = files.read_json(run / "result.json")
+    measured = ("seconds", "peak_memory_bytes", "stored_bytes")
+    tensors, _ = runs.load_tensors(run / "best.safetensors")
+    epochs = [(e.train_loss, dict(e.val), dict(e.lrs), e.best) for e in runs.diary(run)]
+    return {
+        "result": {k: v for k, v in result.items() if k not in measured},
+        "tensors": {name: tensor.numpy().tobytes() for name, tensor in tensors.items()},
+        "test": {name: array.tobytes() for name, array in runs.predictions(run).items()},
+        "epochs": epochs,
+    }
+
+
+def command(home: Path, *arguments: str) -> subprocess.Popen:
+    """`python -m ftlab ...` in a session of its own, so that nothing of it can outlive a test."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "ftlab", *map(str, arguments)],
+        env={**os.environ, **ENVIRONMENT, "FTLAB_HOME": str(home)},
+        cwd=Path(__file__).parent.parent,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def kill_group(process: subprocess.Popen) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.communicate()
+
+
+def wait_for(what, seconds: float = 60.0):
+    """The first true value of what(), asked every few milliseconds."""
+    until = time.monotonic() + seconds
+    while not (value := what()):
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.02)
+    return value
+
+
+def epochs_written(folder: Path) -> int:
+    return sum(len(runs.diary(path.parent)) for path in folder.glob("**/epochs.jsonl"))
+
+
+def states(folder: Path) -> dict[str, str]:
+    return studies.run_states(folder, studies.read(folder))
+
+
+def json_lines(text: str) -> list:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_files(home: Path, data: str = "bands") -> tuple[list[Path], np.ndarray]:
+    """The imported files of the test split and their places in the data set."""
+    from ftlab.datasets import open_dataset
+
+    dataset = open_dataset(home / "data", data)
+    index = dataset.indices("test")
+    return [dataset.folder / dataset.files[i] for i in index], index
+
+
+test_files.__test__ = False
