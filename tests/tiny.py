@@ -54,7 +54,7 @@ def trained(home: Path, strategies=("full",), seeds=(0,), **options) -> Path:
 def answer_bits(run: Path) -> dict:
     """All that a run answers, bit by bit, but for what a clock or a meter says."""
     result = files.read_json(run / "result.json")
-    measured = ("seconds", "peak_memory_bytes", "stored_bytes")
+    measured = ("seconds", "mean_epoch_seconds", "peak_memory_bytes", "stored_bytes")
     tensors, _ = runs.load_tensors(run / "best.safetensors")
     epochs = [(e.train_loss, dict(e.val), dict(e.lrs), e.best) for e in runs.diary(run)]
     return {

@@ -223,11 +223,10 @@ def _scan(rng: Generator, healthy, marked: bool, size: int):
     amount = rng.uniform(*NOISE)
     real, imaginary = amount * rng.standard_normal((2, size, size), dtype=np.float32)
     shift = int(rng.integers(size // 10, size // 3))
-    ghost = rng.uniform(-0.02, 0.05) * np.roll(gaussian_filter(healthy, 1.5), shift, axis=0)
+    ghost = max(rng.uniform(-0.02, 0.05), 0) * np.roll(gaussian_filter(healthy, 1.5), shift, axis=0)
     low, gain, gamma = rng.uniform(0.0, 0.03), rng.uniform(0.85, 1.2), rng.uniform(0.85, 1.2)
 
     def scan(signal: np.ndarray) -> np.ndarray:
-        noisy = np.hypot(signal * field + np.maximum(ghost, 0) + real, imaginary)
-        return low + gain * noisy.clip(0) ** gamma
+        return low + gain * np.hypot(signal * field + ghost + real, imaginary) ** gamma
 
     return scan

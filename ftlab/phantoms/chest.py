@@ -156,22 +156,16 @@ def _vessels(rng: Generator, x, y, size: int) -> np.ndarray:
     fade = np.linspace(1, 0.15, 16)
     trunks, twigs = (d.in_picture(x, y, np.concatenate(part)) for part in zip(*trees, strict=True))
     field = 0.16 * d.lines(size, trunks, fade, 0.014) + 0.10 * d.lines(size, twigs, fade, 0.007)
-    field += d.spots(
-        size, d.in_picture(x, y, np.concatenate(ends)), rng.uniform(0.06, 0.16, 6), 0.018
-    )
+    seen_end_on = d.in_picture(x, y, np.concatenate(ends))
+    field += d.spots(size, seen_end_on, rng.uniform(0.06, 0.16, 6), 0.018)
     hila = d.bump(x, y, -0.16, 0.0, 0.05, 0.11) + d.bump(x, y, 0.17, -0.04, 0.05, 0.10)
     return field + 0.13 * hila + _nipples(rng, x, y)
 
 
 def _nipples(rng: Generator, x, y) -> np.ndarray:
-    shown, out, low, wide = (
-        rng.uniform(-0.10, 0.10),
-        rng.uniform(0.38, 0.5),
-        rng.uniform(0.2, 0.36),
-        0.045,
-    )
-    disc = np.maximum(d.ellipse(x, y, out, low, wide, wide), d.ellipse(x, y, -out, low, wide, wide))
-    return max(shown, 0) * soft(disc, 0.006)
+    """A faint disc on either side, on every second patient."""
+    density, out, low = rng.uniform(-0.10, 0.10), rng.uniform(0.38, 0.50), rng.uniform(0.20, 0.36)
+    return max(density, 0) * soft(d.ellipse(np.abs(x), y, out, low, 0.045, 0.045), 0.006)
 
 
 def _lesion(label: str, rng: Generator, x, y, organs, size: int):

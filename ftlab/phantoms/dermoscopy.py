@@ -44,7 +44,8 @@ def _skin(dice: Dice, x, y, size: int) -> np.ndarray:
     """Skin (H, W, 3) with mottling, furrows, fine vessels and freckles."""
     patient, rng = dice.patient, dice.pose
     weights = patient.dirichlet(np.full(len(TONES), 0.5))
-    tone = (weights @ TONES * np.exp(patient.normal(0, 0.06, 3))).astype(np.float32)
+    hue = patient.normal(0, 0.02, 3) + patient.normal(0, 0.08)
+    tone = (weights @ TONES * np.exp(hue)).astype(np.float32)
     freckled, veined, furrowed = patient.uniform(0, 1), patient.uniform(0, 1), patient.uniform(0, 1)
     melanin = 0.06 * d.cloud(rng, size, 5, 5) + 0.02 * furrowed * d.waves(rng, size, 0.07)
     for width in (0.015, 0.035):
@@ -100,9 +101,8 @@ def _melanoma(rng, x, y, skin, cx, cy, radius, signs, pigment, size: int):
     melanin = pigment * (0.7 + uneven * d.cloud(rng, size, 5) + 0.25 * uneven * ahead + 0.3 * net)
     melanin = (melanin + 1.1 * signs * blotch).clip(0.08)
     colours = skin * _filtered(melanin, 0.15 * melanin)
-    veil = (
-        soft(d.smooth_noise(rng, size, 4) - 0.3 * ahead - 1.2, 0.35) * signs * rng.uniform(0.1, 0.7)
-    )
+    veil = soft(d.smooth_noise(rng, size, 4) - 0.3 * ahead - 1.2, 0.35)
+    veil = veil * signs * rng.uniform(0.1, 0.7)
     scar = soft(d.smooth_noise(rng, size, 5) - 1.4, 0.15) * signs * rng.uniform(0, 0.8)
     colours = colours + (VEIL - colours) * veil[..., None]
     colours = colours + (SCAR * skin.mean(axis=(0, 1)) - colours) * scar[..., None]
@@ -127,9 +127,8 @@ def _keratosis(rng, x, y, skin, cx, cy, radius, signs, pigment, size: int):
 
 def _network(rng: Generator, size: int, mesh: float) -> np.ndarray:
     """A pigment network: dark lines around pale holes, about -1 to 1."""
-    return np.tanh(d.waves(rng, size, mesh) - 0.3) * (1 + 0.5 * d.smooth_noise(rng, size, 6)).clip(
-        0
-    )
+    strength = (1 + 0.5 * d.smooth_noise(rng, size, 6)).clip(0)
+    return np.tanh(d.waves(rng, size, mesh) - 0.3) * strength
 
 
 def _dots(rng: Generator, size: int, cx, cy, radius: float, n: int) -> np.ndarray:
