@@ -198,10 +198,8 @@ class Lab:
         return record
 
     def work(self, folder: Path, stop: Callable[[], bool]) -> Iterator[dict]:
-        """Train what a study still lacks, here and now; events as `ftlab.training.work`."""
-        from . import training  # torch is imported only where something trains
-
-        yield from training.work(folder, self.home, stop)
+        """Train what a study still lacks, here and now; events as `ftlab.schedule.work`."""
+        yield from schedule.work(folder, self.home, stop)
         if stop():
             (folder / "stopped").touch()
 

@@ -1,12 +1,38 @@
-"""What a study still has to train, in which order, and how long that will take."""
+"""What a study still has to train, how long that will take, and the working through it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from . import runs, tuning
-from .studies import Cell, Study, cells
+from . import presence, runs, tuning
+from .studies import Cell, Study, cells, read
+
+
+def work(folder: Path, home: Path, stop: Callable[[], bool]) -> Iterator[dict]:
+    """Work through a study's runs, yielding an event before and after each and after each epoch.
+
+    Events: {event: started, run, epochs}, {event: epoch, run, ...}, {event: finished, run, ...},
+    {event: failed, run, reason}. A run that fails is written down in words and the study goes on.
+
+    Args:
+        home: the folder that holds data/ and cache/.
+        stop: asked before every step; once true, whole epochs are kept and the work ends.
+    """
+    from . import training  # torch is imported only where something trains
+
+    with presence.lock(folder):
+        (folder / "error.txt").unlink(missing_ok=True)
+        study = read(folder)
+        context = training.prepare(folder, study, home)
+        for cell in cells(study):
+            for each in waiting(folder, study, cell):
+                if stop():
+                    return
+                at = each.folder(folder).relative_to(folder).as_posix()
+                presence.note(folder, cell.name, at)
+                yield from training.train(context, each, stop)
+            tuning.drop_weights(folder, study, cell)
 
 
 def _unfinished(folder: Path, study: Study, cell: Cell) -> list[Cell]:

@@ -16,9 +16,7 @@ from . import (
     datasets,
     files,
     metrics,
-    presence,
     runs,
-    schedule,
     studies,
     tuning,
     weights,
@@ -89,30 +87,6 @@ def _subset(rows: np.ndarray, labels: np.ndarray, per_class: int) -> np.ndarray:
     shuffled = np.random.default_rng(0).permutation(rows)
     kept = [shuffled[labels[shuffled] == c][:per_class] for c in np.unique(labels[rows])]
     return np.sort(np.concatenate(kept))
-
-
-def work(folder: Path, home: Path, stop: Callable[[], bool]) -> Iterator[dict]:
-    """Work through a study's runs, yielding an event before and after each and after each epoch.
-
-    Events: {event: started, run, epochs}, {event: epoch, run, ...}, {event: finished, run, ...},
-    {event: failed, run, reason}. A run that fails is written down in words and the study goes on.
-
-    Args:
-        home: the folder that holds data/ and cache/.
-        stop: asked before every step; once true, whole epochs are kept and the work ends.
-    """
-    with presence.lock(folder):
-        (folder / "error.txt").unlink(missing_ok=True)
-        study = studies.read(folder)
-        context = prepare(folder, study, home)
-        for cell in studies.cells(study):
-            for each in schedule.waiting(folder, study, cell):
-                if stop():
-                    return
-                at = each.folder(folder).relative_to(folder).as_posix()
-                presence.note(folder, cell.name, at)
-                yield from train(context, each, stop)
-            tuning.drop_weights(folder, study, cell)
 
 
 def train(context: Context, cell: Cell, stop: Callable[[], bool]) -> Iterator[dict]:

@@ -21,7 +21,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import files, presence, runs, studies
+from . import files, presence, runs, schedule, studies
 from .records import BadInput
 
 ATTEMPTS = 3
@@ -228,9 +228,7 @@ def main(folder: Path) -> int:
     """One job: work through the study in `folder`; 0 done or stopped, 2 it cannot be worked on."""
     home = Path(os.environ["FTLAB_HOME"])
     try:
-        from . import training  # torch is imported only where something trains
-
-        for _ in training.work(folder, home, StopFlag()):
+        for _ in schedule.work(folder, home, StopFlag()):
             pass
     except presence.Busy as error:
         print(error, file=sys.stderr)

@@ -197,7 +197,7 @@ STUB = """
 import os, signal, sys, types
 from pathlib import Path
 import ftlab
-from ftlab import runs, studies, tuning, worker
+from ftlab import files, runs, studies, tuning, worker
 
 def train(folder, cell, stop):
     if os.environ["DEADLY"] == cell.name:

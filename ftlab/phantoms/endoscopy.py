@@ -14,7 +14,7 @@ from .drawing import Dice, Scene, soft
 
 CLASSES = ("none", "grasper", "hook", "clipper")
 # Range of an instrument's scale, and of the haze that hides it (0: none, 1: all).
-DIFFICULTY = {"scale": (0.85, 1.5), "haze": (0.0, 0.30)}
+DIFFICULTY = {"scale": (0.85, 1.4), "haze": (0.0, 0.25)}
 SMOKE = (0.25, 0.6)
 STEEL, SHAFT = np.array((0.62, 0.63, 0.66), np.float32), np.array((0.17, 0.17, 0.19), np.float32)
 RED, FAT, LIVER, PALE = (
@@ -85,16 +85,17 @@ def _instrument(label: str, rng: Generator, x, y, size: int):
     if label == "none":
         return np.zeros((size, size, 3), np.float32), np.zeros_like(x)
     scale, haze = rng.uniform(*DIFFICULTY["scale"]), rng.uniform(*DIFFICULTY["haze"])
-    way, (tx, ty) = rng.uniform(0, 2 * np.pi), rng.uniform(-0.45, 0.45, 2)
+    way = -np.pi / 2 + rng.uniform(-1.3, 1.3)  # upwards: ports lie below and beside the view
+    tx, ty = rng.uniform(-0.4, 0.4, 2)
     c, s = np.float32(np.cos(way) / scale), np.float32(np.sin(way) / scale)
     x, y = x - np.float32(tx), y - np.float32(ty)
     u, v = c * x + s * y, (c * y - s * x) * np.float32(rng.choice((-1, 1)))
     blur = rng.uniform(0.006, 0.016)
-    shaft = d.capsule(u, v, -4.0, 0.0, -0.06, 0.0, 0.115)
+    shaft = d.capsule(u, v, -4.0, 0.0, -0.06, 0.0, 0.105)
     collar = d.capsule(u, v, -0.10, 0.0, 0.02, 0.0, 0.085, 0.06)
     tip = {"grasper": _grasper, "hook": _hook, "clipper": _clipper}[label](rng, u, v)
     colours, opacity = np.zeros((size, size, 3), np.float32), np.zeros_like(x)
-    for distance, across, base in ((shaft, v / 0.115, SHAFT), (collar, v / 0.085, STEEL), *tip):
+    for distance, across, base in ((shaft, v / 0.105, SHAFT), (collar, v / 0.085, STEEL), *tip):
         round_ = np.sqrt(1 - across.clip(-0.98, 0.98) ** 2)
         glint = np.exp(-0.5 * ((across + 0.35) / 0.12) ** 2)
         part = base * (0.35 + 0.65 * round_)[..., None] + (0.35 * glint * base.max())[..., None]
@@ -108,12 +109,12 @@ def _instrument(label: str, rng: Generator, x, y, size: int):
 
 def _grasper(rng: Generator, u, v):
     """Two slim jaws with a window and teeth, more or less open."""
-    gape, long = rng.uniform(0.03, 0.17) * rng.uniform(0.4, 1.0), rng.uniform(0.34, 0.46)
+    gape, long = rng.uniform(0.08, 0.26) * rng.uniform(0.5, 1.0), rng.uniform(0.42, 0.55)
     parts = []
     for side in (-1, 1):
         ends = (0.0, side * 0.02, long, side * (gape + 0.015))
         middle = side * (0.02 + (gape - 0.005) * (u / long).clip(0, 1))
-        jaw = d.capsule(u, v, *ends, 0.042, 0.028)
+        jaw = d.capsule(u, v, *ends, 0.046, 0.030)
         teeth = 0.008 * np.sin(u * 150) * soft(-side * (v - middle), 0.01)
         parts.append((jaw + teeth, (v - middle) / 0.04, STEEL))
         window = d.capsule(
@@ -125,25 +126,25 @@ def _grasper(rng: Generator, u, v):
 
 def _hook(rng: Generator, u, v):
     """A thin bent wire behind a pale sleeve."""
-    long, bend = rng.uniform(0.22, 0.34), rng.uniform(0.07, 0.17) * rng.uniform(0.5, 1.0)
+    long, bend = rng.uniform(0.26, 0.40), rng.uniform(0.14, 0.28) * rng.uniform(0.6, 1.0)
     sleeve = d.capsule(u, v, 0.0, 0.0, 0.10, 0.0, 0.050)
-    wire = d.capsule(u, v, 0.08, 0.0, long, 0.0, 0.022)
-    heel = d.capsule(u, v, long, 0.0, long + 0.02, bend, 0.022, 0.018)
+    wire = d.capsule(u, v, 0.08, 0.0, long, 0.0, 0.026)
+    heel = d.capsule(u, v, long, 0.0, long + 0.02, bend, 0.026, 0.020)
     return [
         (sleeve, v / 0.05, PALE * 0.95),
-        (wire, v / 0.022, STEEL),
-        (heel, (u - long) / 0.022, STEEL * 0.9),
+        (wire, v / 0.026, STEEL),
+        (heel, (u - long) / 0.026, STEEL * 0.9),
     ]
 
 
 def _clipper(rng: Generator, u, v):
     """Two stout jaws that run side by side and hold a clip."""
-    gape, long = rng.uniform(0.05, 0.10) * rng.uniform(0.5, 1.0), rng.uniform(0.30, 0.42)
+    gape, long = rng.uniform(0.07, 0.12) * rng.uniform(0.6, 1.0), rng.uniform(0.34, 0.48)
     parts = []
     for side in (-1, 1):
-        root = d.capsule(u, v, 0.0, side * 0.015, 0.12, side * gape, 0.045)
-        jaw = d.capsule(u, v, 0.12, side * gape, long, side * gape, 0.040, 0.034)
-        parts.append((np.maximum(root, jaw), (v - side * gape) / 0.042, STEEL * 0.95))
+        root = d.capsule(u, v, 0.0, side * 0.015, 0.12, side * gape, 0.055)
+        jaw = d.capsule(u, v, 0.12, side * gape, long, side * gape, 0.052, 0.044)
+        parts.append((np.maximum(root, jaw), (v - side * gape) / 0.054, STEEL * 0.95))
         clip = d.capsule(
             u, v, long - 0.14, side * (gape - 0.025), long + 0.01, side * (gape - 0.02), 0.012
         )
