@@ -140,8 +140,10 @@ class Lab:
         Raises:
             BadInput: something of it cannot be used, or `name` is another question's.
         """
+        from . import train  # and with it torch
+
         found = datasets.open_dataset(self.data, data)
-        _check(settings)
+        train.check(settings)
         if not 1 <= len(seeds) <= MAX_SEEDS:
             raise BadInput(f"A study has 1 to {MAX_SEEDS} seeds, not {len(seeds)}.")
         study = Study(
@@ -278,30 +280,3 @@ class Lab:
 
         self.layout(backbone)
         return weights.fetch(backbone)
-
-
-def _check(settings: Settings) -> None:
-    """Refuse settings that cannot train, each in a sentence."""
-    from . import train
-    from .augment import PRESETS
-    from .device import PRECISIONS
-
-    tables = {
-        "optimizer": train.OPTIMIZERS,
-        "schedule": train.SCHEDULES,
-        "select": train.SELECT,
-        "augment": PRESETS,
-        "precision": PRECISIONS,
-    }
-    for setting, table in tables.items():
-        if getattr(settings, setting) not in table:
-            given = getattr(settings, setting)
-            raise BadInput(f"--{setting} takes {', '.join(table)}, not {given!r}.")
-    least = {"epochs": 1, "size": 32, "batch": 2, "patience": 1, "train_per_class": 2}
-    for setting, minimum in least.items():
-        value = getattr(settings, setting)
-        if value is not None and value < minimum:
-            option = setting.replace("_", "-")
-            raise BadInput(f"--{option} is at least {minimum}, not {value}.")
-    if settings.size > 1024:
-        raise BadInput(f"--size is at most 1024 pixels, not {settings.size}.")

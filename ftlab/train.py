@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import device as devices
-from .augment import augment
+from .augment import PRESETS, augment
 from .backbones import Network
 from .freezing import learning, set_mode
 from .metrics import score
 from .probing import multipliers as probe
-from .records import Epoch, Phase, Plan, Settings
+from .records import BadInput, Epoch, Phase, Plan, Settings
 
 OPTIMIZERS: dict[str, Callable] = {
     "adam": torch.optim.Adam,
@@ -266,3 +266,34 @@ def _must_be_finite(loss: float, values: Mapping[str, float], phase: Phase) -> N
         raise Diverged(
             f"The loss stopped being a number at learning rate {rate:g}; try a smaller one."
         )
+
+
+def check(settings: Settings) -> None:
+    """Refuse settings that cannot train.
+
+    Raises:
+        BadInput: one of them, named as its option on the command line.
+    """
+    tables = {
+        "optimizer": OPTIMIZERS,
+        "schedule": SCHEDULES,
+        "select": SELECT,
+        "augment": PRESETS,
+        "precision": devices.PRECISIONS,
+    }
+    for setting, table in tables.items():
+        given = getattr(settings, setting)
+        if given not in table:
+            raise BadInput(f"--{setting} takes {', '.join(table)}, not {given!r}.")
+    limits = {
+        "epochs": (1, 10_000),
+        "size": (32, 1024),
+        "batch": (2, 4096),
+        "patience": (1, 10_000),
+    }
+    for setting, (least, most) in {**limits, "train_per_class": (2, 10**9)}.items():
+        given, option = getattr(settings, setting), setting.replace("_", "-")
+        if given is not None and given < least:
+            raise BadInput(f"--{option} is at least {least}, not {given}.")
+        if given is not None and given > most:
+            raise BadInput(f"--{option} is at most {most}, not {given}.")

@@ -1,0 +1,46 @@
+"""What is not documented is not there: the README names every part, and its commands run."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ftlab import strategies
+from ftlab.commands import app
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("strategy", strategies.STRATEGIES)
+def test_the_readme_has_a_row_for_every_strategy(strategy):
+    assert f"| `{strategy}` |" in README
+
+
+def test_the_floor_plan_names_every_room_and_no_other():
+    plan = README.split("```text\nftlab/\n")[1].split("```")[0]
+    named = set(re.findall(r"^  (\w+(?:\.py|/))", plan, flags=re.MULTILINE))
+    rooms = {p.name for p in (ROOT / "ftlab").glob("*.py")} - {"__init__.py"}
+    rooms |= {f"{p.parent.name}/" for p in (ROOT / "ftlab").glob("*/__init__.py")}
+    assert named == rooms
+
+
+def test_the_readme_names_every_command():
+    commands = {command.name for command in app.registered_commands}
+    assert {c for c in commands if not re.search(rf"`{c}[ `]", README)} == set()
+
+
+def test_every_requirement_has_its_reason():
+    needed = re.findall(r"^[\w-]+", (ROOT / "requirements.txt").read_text(), flags=re.MULTILINE)
+    reasons = README.split("## What it stands on")[1].split("## ")[0]
+    assert set(needed) <= set(re.findall(r"[\w-]+", reasons))
+
+
+def test_a_plan_prints_as_the_readme_shows_it():
+    shown = re.search(r"\$ python -m (ftlab plan [^\n]*)\n([^\n]*)\n", README)
+    done = subprocess.run(
+        [sys.executable, "-m", *shown[1].split()], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == shown[2]
