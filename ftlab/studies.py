@@ -38,8 +38,7 @@ class Study:
 
     def same_question(self, other: Study) -> bool:
         """Whether the two differ in nothing but which backbones, strategies and seeds they hold."""
-        reach = dict(name="", backbones=(), strategies=(), seeds=())
-        return replace(self, **reach) == replace(other, **reach)
+        return self.shared() == other.shared()
 
     def joined(self, other: Study) -> Study:
         """This study extended by what the other asks for beyond it."""
@@ -47,10 +46,15 @@ class Study:
         both = {p: tuple(dict.fromkeys(getattr(self, p) + getattr(other, p))) for p in parts}
         return replace(self, **both)
 
+    def shared(self) -> dict:
+        """The part of the question that all its runs share; a weights file counts, not its name."""
+        weights = {**self.weights, "name": None}
+        reach = dict(name="", backbones=(), strategies=(), seeds=(), weights=weights)
+        return asdict(replace(self, **reach))
+
     def digest(self) -> str:
-        """Six letters for the part of the question that all its runs share."""
-        shared = asdict(replace(self, name="", backbones=(), strategies=(), seeds=()))
-        return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:6]
+        """Six letters for the shared part."""
+        return hashlib.sha256(json.dumps(self.shared(), sort_keys=True).encode()).hexdigest()[:6]
 
 
 @dataclass(frozen=True)

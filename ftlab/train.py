@@ -101,8 +101,9 @@ def fit(
         Diverged: NaN or infinite loss or validation output.
     """
     moments = {} if moments is None else moments
-    start = {n: p.detach().clone() for n, p in network.named_parameters()}
-    start = start | dict(theta0 or {})
+    start = dict(theta0 or {})
+    if not start and any(phase.penalty for phase in plan.phases):
+        start = {n: p.detach().clone() for n, p in network.named_parameters()}
     weight = (
         class_weights(train.labels, network.head.out_features) if settings.class_weights else None
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,14 +68,15 @@ def load(backbone: str, weights: str = "imagenet", seed: int = 0) -> Theta0:
 
 def keep(theta0: Theta0, cache: Path) -> None:
     """Copy a file's theta_0 into the cache, so that its runs outlive the file they came from."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from .files import write
 
     path = cache / "weights" / f"{theta0.checksum}.safetensors"
     if theta0.kind == "file" and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, lambda temporary: save_file(dict(theta0.tensors), temporary))
+        content = save(dict(theta0.tensors))
+        write(path, lambda temporary: temporary.write_bytes(content))
 
 
 def recall(backbone: str, record: Mapping, seed: int, cache: Path) -> Theta0:
@@ -237,7 +239,8 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # said in one sentence below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
         raise BadInput(f"{path.name} is not a safetensors file ({error}).") from error
     except Exception as error:  # torch.load raises whatever the broken archive leads to

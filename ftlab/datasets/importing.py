@@ -75,7 +75,7 @@ def import_dataset(
     root = Path(root)
     if (root / name).exists():
         raise BadInput(f"There is a data set {name!r} already: delete it or choose another name.")
-    if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+    if len(fractions) != 3 or not all(f > 0 for f in fractions) or abs(sum(fractions) - 1) > 1e-6:
         raise BadInput("Three fractions above 0 are needed (train, val, test) that sum to 1.")
     work = root / f".{name}.{secrets.token_hex(4)}.tmp"
     columns = dict(path=path_column, label=label_column, group=group_column, split=split_column)
