@@ -11,6 +11,7 @@ for part in ("lists", "data", "study", "images", "machine"):  # the order of --h
 
 
 def main() -> None:
+    """The console script `ftlab`."""
     app()
 
 

@@ -174,6 +174,7 @@ def skeleton(name: str, classes: int = 2) -> Network:
 
 
 def parameters(module: nn.Module) -> int:
+    """How many numbers a module learns or could learn; buffers do not count."""
     return sum(p.numel() for p in module.parameters())
 
 

@@ -20,6 +20,7 @@ def emit(record: Mapping | list) -> None:
 
 
 def say(text: str = "", err: bool = False) -> None:
+    """A line for a person, on standard output, or beside it where that holds JSON or results."""
     print(text, file=sys.stderr if err else sys.stdout, flush=True)
 
 
@@ -102,6 +103,7 @@ def amount(n: float) -> str:
 
 
 def duration(seconds: float | None) -> str:
+    """Seconds as a person says them: 3 min 05 s."""
     if seconds is None:
         return "unknown"
     minutes, rest = divmod(round(seconds), 60)
@@ -199,7 +201,7 @@ def opening(study: str, now: Mapping) -> None:
     epochs, left = now["epochs"] - now["epochs_done"], now["seconds_left"]
     if not epochs:
         return say(f"Study {study}: nothing is left to train.", err=True)
-    timed = "time left: see after the first" if left is None else f"about {duration(left)}"
+    timed = "how long that takes is known after the first" if left is None else duration(left)
     return say(f"Study {study}: {epochs} epochs to train; {timed}.", err=True)
 
 
@@ -240,10 +242,10 @@ def progress(
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed}/{task.total} epochs, {task.fields[left]} left"),
+        TextColumn("{task.completed}/{task.total} epochs{task.fields[left]}"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task, asked = bar.add_task("starting", total=None, left="unknown time"), 0.0
+        task, asked = bar.add_task("starting", total=look()["epochs"], left=""), 0.0
 
         def show(event: Mapping) -> None:
             nonlocal asked
@@ -252,7 +254,8 @@ def progress(
             bar.update(task, description=event["run"])
             if time.monotonic() - asked > 1:
                 now, asked = look(), time.monotonic()
-                left = duration(now["seconds_left"])
+                known = now["seconds_left"] is not None
+                left = f", {duration(now['seconds_left'])} left" if known else ""
                 bar.update(task, completed=now["epochs_done"], total=now["epochs"], left=left)
 
         yield show

@@ -34,10 +34,12 @@ def write(path: Path, save: Callable[[Path], None]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    """`write` of a text, UTF-8."""
     write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, record: Mapping) -> None:
+    """`write` of a record as strict JSON; see `plain`."""
     write_text(path, json.dumps(plain(record), indent=1, allow_nan=False) + "\n")
 
 
@@ -73,6 +75,7 @@ def sweep(folder: Path) -> None:
 
 
 def disk_full(error: BaseException) -> bool:
+    """Whether an error says that nothing more fits, on the disk or in the quota."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 

@@ -18,6 +18,7 @@ class Busy(BadInput):
 
 
 def busy(folder: Path) -> Busy:
+    """The error to raise where somebody else is at work."""
     name = folder.name
     look = f"`ftlab status {name}` shows how far it is, `ftlab stop {name}` stops it"
     return Busy(f"The study {name} is being worked on already; {look}.")
@@ -56,6 +57,7 @@ def _take(file, seconds: float = 1.0) -> bool:
 
 
 def locked(folder: Path) -> bool:
+    """Whether somebody is at work on the study now."""
     try:
         with open(folder / "lock") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -82,6 +82,7 @@ class Cell:
 
 
 def save(folder: Path, study: Study) -> None:
+    """Write study.json, making the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(folder / "study.json", asdict(study))
 

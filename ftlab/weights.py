@@ -146,6 +146,7 @@ def on_this_machine(backbone: str) -> bool:
 
 
 def hub_repository(backbone: str) -> str:
+    """Where timm keeps a backbone's default weights on the hub: "timm/resnet50.tv_in1k"."""
     return f"timm/{backbone.split('.')[0]}.{backbones.tag(backbone)}"
 
 

@@ -81,6 +81,7 @@ def enqueue(home: Path, study: str, owner: str = "") -> None:
 
 
 def dequeue(home: Path, study: str) -> None:
+    """Take a study off the queue, if it is there."""
     with _queue(home) as queue:
         queue.execute("DELETE FROM queue WHERE study = ?", (study,))
 

@@ -223,7 +223,9 @@ def test_plain_lines_on_standard_error_when_there_is_no_terminal(cli):
     code, out, err = cli("compare", "bands", *OPTIONS, *options)
     assert code == 0 and "\x1b" not in out + err and "\r" not in err
     lines = err.splitlines()
-    assert lines[0] == "Study plain: 2 epochs to train; time left: see after the first."
+    assert (
+        lines[0] == "Study plain: 2 epochs to train; how long that takes is known after the first."
+    )
     assert re.fullmatch(r"full-test_resnet-s0  epoch 1  loss \d\.\d+  val .* s", lines[1])
     assert lines[2].startswith("  1/2 epochs, about ")
     assert "balanced accuracy %" in out and "full alone has finished" in out

@@ -122,7 +122,7 @@ def test_json_holds_no_nan_and_no_numpy_number(tmp_path):
         (RuntimeError("bad thing in /home/x/file.py\nmore"), "RuntimeError: bad thing in file.py"),
         (KeyError("k"), "KeyError: 'k'"),
         (ValueError(), "ValueError"),
-        (PermissionError(13, "Permission denied", "/root/home/x"), "Permission denied: x."),
+        (PermissionError(13, "Permission denied", "/srv/home/x"), "Permission denied: x."),
         (OSError(errno.ENOSPC, ""), FULL),
         (ValueError("1/2 of a/b"), "ValueError: 1/2 of a/b"),
     ],

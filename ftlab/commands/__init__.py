@@ -29,6 +29,7 @@ Knobs = Annotated[list[str] | None, typer.Option("--set", help="strategy.knob=va
 
 
 def lab() -> Lab:
+    """The lab of this environment; built late, so that `--help` costs nothing."""
     return Lab.at_home()
 
 
