@@ -58,7 +58,7 @@ def _finished(folder: Path, study: Study, backbone: str) -> dict[str, list[Cell]
     for cell in sorted(
         studies.cells(study), key=lambda c: (study.strategies.index(c.strategy), c.seed)
     ):
-        if cell.backbone == backbone and (folder / cell.name / "result.json").exists():
+        if cell.backbone == backbone and cell.finished(folder):
             done.setdefault(cell.strategy, []).append(cell)
     return done
 

@@ -20,7 +20,7 @@ def predict(images: Sequence[Path], folder: Path, cache: Path) -> dict:
         BadInput: no run has finished, an image cannot be read, or theta_0 is not here.
     """
     study = studies.read(folder)
-    finished = [c.name for c in studies.cells(study) if (folder / c.name / "result.json").exists()]
+    finished = [c.name for c in studies.cells(study) if c.finished(folder)]
     if not finished:
         raise BadInput(f"No run of the study {study.name} has finished, so none can predict.")
     able = [name for name in finished if (folder / name / "best.safetensors").exists()]

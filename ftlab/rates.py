@@ -44,6 +44,7 @@ class AutoRGN(Rule):
     name: ClassVar[str] = "auto_rgn"
 
     def measure(self, theta: Tensor, g: Tensor) -> float:
+        """RGN of one tensor and its gradient, of the same shape; 0 where theta is 0."""
         norm = float(theta.norm())
         return float(g.norm()) / norm if norm > FLAT else 0.0
 
@@ -66,6 +67,7 @@ class AutoSNR(Rule):
     gate: float = 0.95
 
     def measure(self, theta: Tensor, g: Tensor) -> float:
+        """SNR of one tensor's gradient, (out, ...); infinite with a single output channel."""
         if g.shape[0] < 2:
             return float("inf")
         return float((g.square() / (g.var(dim=0, keepdim=True) + 1e-8)).mean())
