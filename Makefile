@@ -1,19 +1,27 @@
 PYTHON ?= python3
 VENV := .venv
-INSTALLED := $(VENV)/.installed
+APP := $(VENV)/.installed
+DEV := $(VENV)/.installed-dev
 
-.PHONY: test lint
+.PHONY: app test lint
 
-test: $(INSTALLED)
-	$(VENV)/bin/ruff check ftlab tests
-	$(VENV)/bin/ruff format --check ftlab tests
+app: $(APP)
+	$(VENV)/bin/python app.py
+
+test: $(DEV)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/python -m pytest
 
-lint: $(INSTALLED)
-	$(VENV)/bin/ruff check --fix ftlab tests
-	$(VENV)/bin/ruff format ftlab tests
+lint: $(DEV)
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
 
-$(INSTALLED): pyproject.toml requirements.txt
+$(APP): pyproject.toml requirements.txt
 	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install -q -e .
+	touch $@
+
+$(DEV): $(APP)
 	$(VENV)/bin/python -m pip install -q -e .[dev]
 	touch $@

@@ -13,6 +13,7 @@ import torch
 from timm.models import is_model_pretrained
 from torch import Tensor, nn
 
+from . import mini  # noqa: F401  (makes ftlab_mini a model that timm knows)
 from .families import FAMILIES, covered, split
 from .records import BadInput, Layout, Stage
 from .slimming import channels, halve
@@ -28,6 +29,7 @@ BACKBONES = {
     "efficientnet_b0": "ra_in1k",
     "convnext_tiny": "fb_in1k",
     "regnety_008": "pycls_in1k",
+    "ftlab_mini": "fractal",
 }
 
 

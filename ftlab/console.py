@@ -182,6 +182,8 @@ def data_report(report: Mapping) -> None:
         say(f"  {name}  {count}")
     say("  " + ", ".join(f"{split} {n}" for split, n in report["splits"].items()))
     say(f"  groups: {'none known' if report['groups'] is None else report['groups']}")
+    if report["masks"]:
+        say(f"  masks: {report['masks']} of {report['images']} images")
     copies = report["duplicates"]
     say(
         f"  duplicates: {copies['exact']} exact and {copies['near']} near pairs, "

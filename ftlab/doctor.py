@@ -84,9 +84,9 @@ def _device() -> dict:
 
 
 def _weights() -> list[dict]:
-    """Which default weights need no network; the network itself is not asked."""
+    """Which backbones' own weights need no network; the network itself is not asked."""
     from . import backbones, weights
 
     there = [name for name in backbones.BACKBONES if weights.on_this_machine(name)]
-    found = ", ".join(there) or "none yet: `ftlab fetch BACKBONE` downloads them"
-    return [{"what": "ImageNet weights", "ok": None, "found": found}]
+    found = f"{', '.join(there)}; `ftlab fetch BACKBONE` downloads others"
+    return [{"what": "pretrained weights", "ok": None, "found": found}]

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import datasets, leaderboard, presence, schedule, strategies, studies, worker
-from .records import BadInput, Layout, Settings, plan_record
-from .studies import Cell, Study
+from . import (
+    asking,
+    datasets,
+    evidence,
+    leaderboard,
+    pictures,
+    presence,
+    schedule,
+    strategies,
+    studies,
+    watching,
+    worker,
+)
+from .asking import Question
+from .records import BadInput, Layout, plan_record
 
 PROJECT = Path(__file__).resolve().parent.parent
-MAX_SEEDS = 100
 
 
 @dataclass(frozen=True)
@@ -67,8 +77,8 @@ class Lab:
         return [datasets.report(datasets.open_dataset(self.data, name)) for name in names]
 
     def studies(self) -> list[dict]:
-        """[{study, data, backbones, strategies, seeds, state}], shipped ones first, by name."""
-        return [self._study_row(folder) for folder in self._study_folders()]
+        """[{study, data, classes, backbones, strategies, seeds, state}], shipped ones first."""
+        return [watching.summary(folder) for folder in self._study_folders()]
 
     def runs(self) -> list[dict]:
         """Every run of every study, as in `compare`, with its study."""
@@ -83,17 +93,6 @@ class Lab:
         roots = dict.fromkeys((PROJECT / "checkpoints", self.checkpoints))
         found = (path.parent for root in roots for path in sorted(root.glob("[!.]*/study.json")))
         return list({folder.name: folder for folder in found}.values())
-
-    def _study_row(self, folder: Path) -> dict:
-        study = studies.read(folder)
-        return {
-            "study": study.name,
-            "data": study.data,
-            "backbones": study.backbones,
-            "strategies": study.strategies,
-            "seeds": study.seeds,
-            "state": studies.state(folder, study),
-        }
 
     def study_folder(self, name: str) -> Path:
         """Where a study is.
@@ -116,88 +115,31 @@ class Lab:
     def check(self, name: str) -> dict:
         return datasets.report(datasets.open_dataset(self.data, name))
 
+    def sample(self, data: str, n: int, seed: int = 0) -> list[dict]:
+        """[{file, label, split, mask}] of n images of a data set, as many of each class."""
+        return pictures.sample(self.data, data, n, seed)
+
+    def examples(self) -> list[dict]:
+        """[{modality, label, file, mask}]: drawn images of every class; the first call draws."""
+        from . import examples
+
+        return [asdict(example) for example in examples.gallery(self.home / "cache")]
+
+    def picture(self, path: Path) -> dict:
+        """{pixels: (H, W, 3) uint8, notes} of any image file."""
+        return pictures.picture(path)
+
     # --- studies ---
 
-    def ask(
-        self,
-        data: str,
-        backbones: Sequence[str],
-        chosen: Sequence[str],
-        seeds: Sequence[int],
-        settings: Settings,
-        weights: str = "imagenet",
-        knobs: dict[str, dict] | None = None,
-        name: str | None = None,
-        alone: bool = False,
-    ) -> Path:
-        """Write a study's question, or extend the one of that name; the folder to work on.
-
-        Everything is checked first: data, weights and every plan, so that a study that starts
-        can be trained.
+    def ask(self, question: Question, alone: bool = False) -> Path:
+        """Write a study's question, or extend the one of its name; the folder to work on.
 
         Args:
             alone: refuse a study that somebody is at work on, instead of extending it.
         Raises:
-            BadInput: something of it cannot be used, or `name` is another question's.
+            BadInput: something of it cannot be used, or its name is another question's.
         """
-        from . import train  # and with it torch
-
-        found = datasets.open_dataset(self.data, data)
-        train.check(settings)
-        if not 1 <= len(seeds) <= MAX_SEEDS:
-            raise BadInput(f"A study has 1 to {MAX_SEEDS} seeds, not {len(seeds)}.")
-        study = Study(
-            name or "",
-            data,
-            found.hash,
-            found.classes,
-            tuple(dict.fromkeys(backbones)),
-            tuple(strategies.parse_names(chosen)),
-            tuple(seeds),
-            {},
-            settings,
-            knobs or {},
-        )
-        for backbone in study.backbones:
-            layout = self.layout(backbone)
-            for strategy in dict.fromkeys((*study.strategies, *study.knobs)):
-                studies.plan_of(study, Cell(backbone, strategy, 0), layout, None)
-        if not re.fullmatch(r"[A-Za-z0-9_-]{0,100}", study.name):
-            raise BadInput(f"A study's name has letters, digits, - and _ only, not {study.name!r}.")
-        return self._write(replace(study, weights=self._weights(study.backbones, weights)), alone)
-
-    def _write(self, study: Study, alone: bool) -> Path:
-        name = study.name or f"{study.data}-{study.digest()}"
-        folder = self.checkpoints / name
-        if alone and presence.locked(folder):
-            raise presence.busy(folder)
-        study = replace(study, name=name)
-        if (folder / "study.json").exists():
-            before = studies.read(folder)
-            if not before.same_question(study):
-                raise BadInput(
-                    f"The study {name} asks something else (data, weights or settings differ): "
-                    "choose another --name."
-                )
-            study = before.joined(study)
-        studies.save(folder, study)
-        if not presence.locked(folder):
-            schedule.forgive(folder, study)
-        return folder
-
-    def _weights(self, backbones: Sequence[str], given: str) -> dict:
-        """The record of theta_0, after making sure that every backbone has it on this machine."""
-        from . import weights
-
-        record = {"kind": given, "name": None, "checksum": None}
-        for backbone in backbones:
-            if given == "imagenet":
-                weights.fetch(backbone)
-            elif given != "random":
-                theta0 = weights.load(backbone, given)
-                weights.keep(theta0, self.home / "cache")
-                record = theta0.record
-        return record
+        return asking.ask(question, self.home, alone)
 
     def work(self, folder: Path, stop: Callable[[], bool]) -> Iterator[dict]:
         """Train what a study still lacks, here and now; events as `ftlab.schedule.work`."""
@@ -212,13 +154,39 @@ class Lab:
             "study": study.name,
             "state": studies.state(folder, study),
             "runs": leaderboard.run_rows(folder, study),
-            "leaderboard": leaderboard.leaderboard(folder, study),
+            "leaderboard": leaderboard.leaderboard(folder),
         }
 
     def status(self, name: str) -> dict:
         """The answer so far with {epochs_done, epochs, seconds_left}."""
         folder = self.study_folder(name)
         return {**self.answer(folder), **schedule.progress(folder, studies.read(folder))}
+
+    def watch(self, name: str) -> dict:
+        """How far a study is, cheap enough to ask every second: `ftlab.watching.watch`."""
+        return watching.watch(self.home, self.study_folder(name))
+
+    def diaries(self, name: str) -> dict[str, list[dict]]:
+        """{run: [{epoch, phase, train_loss, val, seconds, lrs, best}]} of a study's runs."""
+        return watching.diaries(self.study_folder(name))
+
+    def estimate(self, question: Question) -> dict:
+        """{seconds, measured}: how long a study would take here, as `ftlab.estimate.estimate`."""
+        from . import estimate
+
+        return estimate.estimate(question, self.home)
+
+    def enqueue(self, question: Question, owner: str = "") -> str:
+        """Ask a study and leave the work to a worker; the study's name. Raises as `ask`."""
+        return worker.begin(self.home, self.ask(question), owner)
+
+    def resume(self, name: str, owner: str = "") -> str:
+        """Leave what a study still lacks, what failed too, to a worker; the study's name."""
+        return worker.resume(self.home, self.study_folder(name), owner)
+
+    def start_worker(self) -> bool:
+        """Start a worker, which outlives this process, if none serves; whether it did."""
+        return worker.ensure(self.home)
 
     def stop(self, name: str) -> bool:
         """Ask whoever works on a study to stop; whether somebody did."""
@@ -259,6 +227,18 @@ class Lab:
         shutil.rmtree(doomed)
         return kind
 
+    def evidence(self, name: str) -> dict:
+        """Confusion, curves and disagreements of finished runs: `ftlab.evidence.evidence`."""
+        return evidence.evidence(self.study_folder(name))
+
+    def consensus(self, predictions: dict, name: str) -> dict:
+        """What a study's strategies say together of an image: `ftlab.evidence.consensus`."""
+        return evidence.consensus(self.study_folder(name), predictions)
+
+    def test_image(self, name: str, index: int) -> dict:
+        """{pixels, truth, file, mask} of an image a study was tested on."""
+        return pictures.test_image(self.study_folder(name), self.data, index)
+
     # --- prediction ---
 
     def predict(self, images: Sequence[Path], name: str) -> dict:
@@ -273,6 +253,43 @@ class Lab:
         from . import prediction
 
         return prediction.predict(images, self.study_folder(name), self.home / "cache")
+
+    def explain(self, image: Path, name: str, **options) -> dict:
+        """Where each finished run of a study looks in an image.
+
+        Args (after `name`, all by keyword):
+            method: one of `methods` (default gradcam).
+            target: the class explained, or "own": each run's own prediction; default: for all
+                runs the class that they prefer on average.
+            scale: "own" (each overlay by its own largest evidence) or "shared" (by that of all).
+            mask: a file with the lesion's mask, in the image's own pixels; one that is all black
+                scores nothing.
+            road: also score each map by removing pixels.
+            chosen: names of runs; default: every finished one.
+            layer: a trunk stage or unit ("layer3", "unit7"); default: the last trunk unit.
+        Returns:
+            {classes, without_weights, file, notes, target: class or None where runs differ,
+            runs: [{run, strategy, backbone, probs, target, raw: [min, max], native: [h, w],
+            mask: {energy, pointing, iou} or None, road: {most, least, road} or None,
+            saliency: ftlab.explain.Saliency, overlay: (H, W, 3) uint8}]}
+        Raises:
+            BadInput: as `predict`, one of the options cannot be used, or grad-cam is not installed.
+        """
+        from . import prediction
+
+        return prediction.explain(image, self.study_folder(name), self.home / "cache", **options)
+
+    def methods(self) -> list[dict]:
+        """[{name, summary, slow}] of the saliency methods."""
+        from . import explain
+
+        return explain.methods()
+
+    def weights_state(self, backbone: str) -> dict:
+        """{ready, download_bytes} of a backbone's own weights; asks no network."""
+        from . import estimate
+
+        return estimate.weights_state(backbone)
 
     def fetch(self, backbone: str) -> Path:
         """Download a backbone's weights ahead; where they are."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
 
@@ -20,14 +21,27 @@ SHOWN = (  # of a run's answer
 MEANS = ("seconds", "trained_parameters", "stored_bytes", "peak_memory_bytes")
 
 
-def leaderboard(folder: Path, study: Study) -> dict:
+def leaderboard(folder: Path) -> dict:
     """{metric, tuned, tuning, rows, verdicts} of the finished runs, the best mean first.
 
     A row: {backbone, strategy, lr, seeds, balanced_accuracy and auroc as {mean, low, high, sd},
     the other test metrics and the costs as means, to_full: the paired difference or None}.
     Fractions, seconds and bytes. `tuning` is `ftlab.tuning.report`; `verdicts` maps a backbone to
-    its sentence.
+    its sentence. The answer is kept until a run ends, and is not to be changed.
     """
+    return _leaderboard(folder, tuple(_ended(folder)))
+
+
+def _ended(folder: Path) -> Iterator[tuple[str, int]]:
+    """The files that say how runs ended, and the question, each with its time in nanoseconds."""
+    for pattern in ("study.json", "*/result.json", "*/error.txt", "tuning/*/result.json"):
+        for path in sorted(folder.glob(pattern)):
+            yield str(path), path.stat().st_mtime_ns
+
+
+@lru_cache(maxsize=16)  # a page asks again at every visit, and the bootstraps take seconds
+def _leaderboard(folder: Path, _ended: tuple) -> dict:
+    study = studies.read(folder)
     rows, verdicts = [], {}
     for backbone in study.backbones:
         finished = _finished(folder, study, backbone)

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from . import backbones, files, runs, studies, train, weights
+from . import backbones, files, maps, runs, studies, train, weights
+from . import explain as explaining
 from .backbones import Network
 from .datasets import read_image, resize
+from .datasets.masks import read_mask
 from .records import BadInput, Settings
+from .studies import Study
+
+KEPT_BYTES = 2 << 30  # of restored networks in memory; nine ResNet-50 take 0.9 GB
+SHOWN_PIXELS = 1024  # the longer side of an overlay at most
+
+_kept: OrderedDict[tuple, tuple[Network, dict]] = OrderedDict()  # least lately used first
+_lock = threading.Lock()
 
 
 def predict(images: Sequence[Path], folder: Path, cache: Path) -> dict:
@@ -20,12 +32,7 @@ def predict(images: Sequence[Path], folder: Path, cache: Path) -> dict:
         BadInput: no run has finished, an image cannot be read, or theta_0 is not here.
     """
     study = studies.read(folder)
-    finished = [c.name for c in studies.cells(study) if c.finished(folder)]
-    if not finished:
-        raise BadInput(f"No run of the study {study.name} has finished, so none can predict.")
-    able = [name for name in finished if (folder / name / "best.safetensors").exists()]
-    if not able:
-        raise BadInput(f"The study {study.name} is here without the weights of its runs.")
+    able, absent = _finished(folder, study)
     pictures = [_read(path) for path in images]
     size = study.settings.size
     pixels = np.stack([resize(picture.pixels, size) for picture in pictures])
@@ -36,13 +43,75 @@ def predict(images: Sequence[Path], folder: Path, cache: Path) -> dict:
         for path, picture in zip(images, pictures, strict=True)
     ]
     for name in able:
-        network, question = restore(folder / name, cache)
+        network, question = recall(folder / name, cache)
         probs = train.predict(network, split, Settings(**question["settings"]))
-        kept = {key: question[key] for key in ("run", "strategy", "backbone")}
         for answer, p in zip(answers, probs, strict=True):
-            answer["runs"].append({**kept, "probs": files.plain(p)})
-    absent = [name for name in finished if name not in able]
+            answer["runs"].append({**_who(question), "probs": files.plain(p)})
     return {"classes": list(study.classes), "images": answers, "without_weights": absent}
+
+
+def explain(
+    image: Path,
+    folder: Path,
+    cache: Path,
+    *,
+    method: str = "gradcam",
+    target: str | None = None,
+    scale: str = "own",
+    mask: Path | None = None,
+    road: bool = False,
+    chosen: Sequence[str] = (),
+    layer: str | None = None,
+) -> dict:
+    """The saliency map of an image by each finished run; see `ftlab.lab.Lab.explain`.
+
+    Raises:
+        BadInput: as `predict`; the mask is not this image's; or no such method, class, scale, run
+            or layer.
+    """
+    study = studies.read(folder)
+    able, absent = _finished(folder, study, chosen)
+    _check(scale, target, study.classes)
+    picture, size = _read(image), study.settings.size
+    lesion = _lesion(mask, picture.pixels.shape[:2], size) if mask else None
+    pixels = torch.from_numpy(resize(picture.pixels, size)[None].copy())
+    questions, seen = _look(able, folder, cache, pixels, layer)
+    probs = {name: s.logits[0].double().softmax(dim=0).numpy() for name, s in seen.items()}
+    targets = _targets(probs, target, study.classes)
+    found = {}
+    for name in reversed(able):  # the last one looked through is the surest to be in memory
+        network, _ = recall(folder / name, cache)
+        x = network.prepare(pixels)
+        (map,) = explaining.saliency(network, x, targets[name], method, seen[name])
+        found[name] = map, explaining.road(network, x, map) if road else None
+    overlays = _overlays([found[name][0] for name in able], scale, picture.pixels)
+    answers = [
+        {
+            **_who(questions[name]),
+            "probs": files.plain(probs[name]),
+            "target": study.classes[targets[name]],
+            **_said(*found[name], lesion),
+            "overlay": overlay,
+        }
+        for name, overlay in zip(able, overlays, strict=True)
+    ]
+    common = study.classes[targets[able[0]]] if len(set(targets.values())) == 1 else None
+    about = {"file": image.name, "notes": list(picture.notes), "target": common}
+    return {"classes": list(study.classes), **about, "runs": answers, "without_weights": absent}
+
+
+def _finished(folder: Path, study: Study, chosen: Sequence[str] = ()) -> tuple[list, list]:
+    """The finished runs, or the chosen ones among them: with their weights here, and without."""
+    finished = [c.name for c in studies.cells(study) if c.finished(folder)]
+    if not finished:
+        raise BadInput(f"No run of the study {study.name} has finished, so none can predict.")
+    for name in set(chosen) - set(finished):
+        raise BadInput(f"The study {study.name} has no finished run {name!r}: `ftlab runs`.")
+    wanted = [name for name in finished if not chosen or name in chosen]
+    able = [name for name in wanted if (folder / name / "best.safetensors").exists()]
+    if not able:
+        raise BadInput(f"The study {study.name} is here without the weights of its runs.")
+    return able, [name for name in wanted if name not in able]
 
 
 def _read(path: Path):
@@ -52,6 +121,96 @@ def _read(path: Path):
         return read_image(path)
     except BadInput as error:
         raise BadInput(f"{path.name}: {error}") from error
+
+
+def _who(question: Mapping) -> dict:
+    return {key: question[key] for key in ("run", "strategy", "backbone")}
+
+
+def _check(scale: str, target: str | None, classes: Sequence[str]) -> None:
+    if scale not in ("own", "shared"):
+        raise BadInput(f"--scale takes own or shared, not {scale!r}.")
+    if target not in (None, "own", *classes):
+        raise BadInput(f"--target takes own or a class ({', '.join(classes)}), not {target!r}.")
+
+
+def _targets(probs: Mapping, target: str | None, classes: Sequence[str]) -> dict[str, int]:
+    """Run -> the class explained: the one given, its own, or the one all prefer on average."""
+    if target in classes:
+        return dict.fromkeys(probs, classes.index(target))
+    if target == "own":
+        return {name: int(p.argmax()) for name, p in probs.items()}
+    return dict.fromkeys(probs, int(np.mean(list(probs.values()), axis=0).argmax()))
+
+
+def _lesion(path: Path, shape: tuple[int, int], size: int) -> np.ndarray | None:
+    """A mask (H, W) of an image as the networks see it, (size, size); None where it is empty."""
+    if not path.is_file():
+        raise BadInput(f"There is no mask file {path.name!r}.")
+    try:
+        mask = read_mask(path)
+    except BadInput as error:
+        raise BadInput(f"{path.name}: {error}") from error
+    if mask.shape != shape:
+        (h, w), (height, width) = mask.shape, shape
+        raise BadInput(f"The mask {path.name} is {w} x {h}, its image {width} x {height} pixels.")
+    covered = resize(np.uint8(255 * mask), size)
+    covered = covered > min(127, covered.max() // 2)  # a small lesion is nowhere a whole pixel
+    return covered if covered.any() else None
+
+
+def _look(able: list[str], folder: Path, cache: Path, pixels: torch.Tensor, layer: str | None):
+    """(run.json, what its network saw) of each run."""
+    questions, seen = {}, {}
+    for name in able:
+        network, questions[name] = recall(folder / name, cache)
+        precision = questions[name]["settings"]["precision"]
+        seen[name] = explaining.look(network, network.prepare(pixels), layer, precision)
+    return questions, seen
+
+
+def _said(found: explaining.Saliency, road: dict | None, lesion: np.ndarray | None) -> dict:
+    return {
+        "raw": [float(found.raw.min()), float(found.raw.max())],
+        "native": list(found.raw.shape),
+        "mask": None if lesion is None else maps.mask_scores(found.map, lesion),
+        "road": road,
+        "saliency": found,
+    }
+
+
+def _overlays(found: list, scale: str, pixels: np.ndarray) -> list[np.ndarray]:
+    """Each map over the image, (H, W, 3) uint8, by its own largest evidence or that of all."""
+    painted = explaining.shared(found) if scale == "shared" else [m.map for m in found]
+    shown = _shown(pixels)
+    return [maps.overlay(shown, map) for map in painted]
+
+
+def _shown(pixels: np.ndarray) -> np.ndarray:
+    """A picture small enough to be shown, in its own proportions."""
+    from PIL import Image
+
+    image = Image.fromarray(pixels)
+    image.thumbnail((SHOWN_PIXELS, SHOWN_PIXELS), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def recall(folder: Path, cache: Path) -> tuple[Network, dict]:
+    """`restore`, of which the latest networks stay in memory; they are shared: change nothing."""
+    path = folder.resolve() / "best.safetensors"
+    stamp = (path, path.stat().st_mtime_ns)
+    with _lock:
+        if stamp not in _kept:
+            network, question = restore(folder, cache)
+            _kept[stamp] = network.requires_grad_(False), question
+            while len(_kept) > 1 and sum(_bytes(n) for n, _ in _kept.values()) > KEPT_BYTES:
+                _kept.popitem(last=False)
+        _kept.move_to_end(stamp)
+        return _kept[stamp]
+
+
+def _bytes(network: Network) -> int:
+    return sum(tensor.nbytes for tensor in network.state_dict().values())
 
 
 def restore(folder: Path, cache: Path) -> tuple[Network, dict]:

@@ -2,25 +2,27 @@
 
 A strategy sees a backbone's layout (names and unit numbers), never a model: a plan can be printed,
 drawn, tested and compared before anything trains. Defaults come from the source named in each
-docstring; "ours" marks a choice the source leaves open. Every `lr` default is for Adam.
+docstring; "ours" marks a choice the source leaves open. Every `lr` default is for Adam. People
+read these docstrings in the app, see ftlab.signatures for their form.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from . import signatures
 from .penalties import L1SP, L2SP
 from .rates import AutoRGN, AutoSNR
 from .records import BadInput, Layout, Phase, Plan, unit_name
+from .signatures import Mode
 
 
 def full(layout: Layout, epochs: int, lr: float = 1e-4, eval_batchnorm: bool = False) -> Plan:
     """Every weight learns:  theta <- theta - lr dL/dtheta.
 
-    lr as Peng et al. 2023 train theirs. eval_batchnorm keeps BatchNorm at its pretrained
-    statistics (the `valmode` of Kumar et al. 2022).
+    lr: learning rate of every weight; the default is Peng et al.'s.
+    eval_batchnorm: keep BatchNorm at its pretrained statistics (`valmode` of Kumar et al. 2022).
     """
     rates = dict.fromkeys(layout.names, lr)
     return Plan((Phase(epochs, rates, eval_batchnorm=eval_batchnorm),))
@@ -29,8 +31,9 @@ def full(layout: Layout, epochs: int, lr: float = 1e-4, eval_batchnorm: bool = F
 def linear_probe(layout: Layout, epochs: int, lr: float = 1e-3, neck: bool = False) -> Plan:
     """Only the head learns, on frozen features:  min_v L(v . f_theta_0(x)).
 
-    Strict by default: the new linear layer alone. neck=True is the other reading for VGG, "all
-    FC layers", where fc6 and fc7 learn with it (Davila et al. 2024 speak of classifier layers).
+    lr: learning rate of the head.
+    neck: the other reading for VGG, "all FC layers": fc6 and fc7 learn, too (Davila et al. speak
+        of classifier layers). By default the new linear layer learns alone.
     """
     learns = layout.top if neck else ("head",)
     return Plan((Phase(epochs, dict.fromkeys(learns, lr)),))
@@ -46,8 +49,10 @@ def lp_ft(
 ) -> Plan:
     """Probe first, then full fine-tuning from the fitted head (Kumar et al. 2022).
 
-    Half the epochs go to the probe and fine-tuning runs at 0.1 lr (ours: the source takes each
-    phase's rate from its own grid). Needs 2 epochs.
+    lr: learning rate of the probe.
+    probe: share of the epochs that go to the probe. Needs 2 epochs.
+    drop: fine-tuning runs at this times lr (ours: the source takes both rates from a grid).
+    eval_batchnorm: keep BatchNorm at its pretrained statistics in the second phase.
     """
     _at_least(epochs, 2, "lp_ft", "one to probe and one to fine-tune")
     first = min(max(round(epochs * probe), 1), epochs - 1)
@@ -55,12 +60,18 @@ def lp_ft(
 
 
 def gradual_last_first(layout: Layout, epochs: int, lr: float = 1e-4) -> Plan:
-    """Unfreeze from the last trunk stage down to the first (Howard & Ruder 2018; Davila et al.)."""
+    """Unfreeze from the last trunk stage down to the first (Howard & Ruder 2018; Davila et al.).
+
+    lr: learning rate of every stage that has joined.
+    """
     return _gradual(layout, epochs, lr, [s.name for s in reversed(layout.trunk)])
 
 
 def gradual_first_last(layout: Layout, epochs: int, lr: float = 1e-4) -> Plan:
-    """Unfreeze from the first trunk stage up to the last; the head, being new, always learns."""
+    """Unfreeze from the first trunk stage up to the last; the head, being new, always learns.
+
+    lr: learning rate of every stage that has joined.
+    """
     return _gradual(layout, epochs, lr, [s.name for s in layout.trunk])
 
 
@@ -69,7 +80,9 @@ def l1_sp(
 ) -> Plan:
     """Full, with a pull to the start:  L + alpha |w - w_0|_1 + beta/2 |v|^2  (Li et al. 2018).
 
-    alpha is ours: an L1 sum over millions of weights must stay of the order of the loss.
+    lr: learning rate of every weight.
+    alpha: pull to the start (ours: an L1 sum over millions of weights stays near the loss).
+    beta: pull of the new head to zero.
     """
     return _penalised(full(layout, epochs, lr), L1SP(alpha, beta))
 
@@ -77,30 +90,42 @@ def l1_sp(
 def l2_sp(
     layout: Layout, epochs: int, lr: float = 1e-4, alpha: float = 0.1, beta: float = 0.01
 ) -> Plan:
-    """Full, with a pull to the start:  L + alpha/2 |w - w_0|^2 + beta/2 |v|^2  (Li et al. 2018)."""
+    """Full, with a pull to the start:  L + alpha/2 |w - w_0|^2 + beta/2 |v|^2  (Li et al. 2018).
+
+    lr: learning rate of every weight.
+    alpha: pull to the start.
+    beta: pull of the new head to zero.
+    """
     return _penalised(full(layout, epochs, lr), L2SP(alpha, beta))
 
 
-def auto_rgn(layout: Layout, epochs: int, lr: float = 1e-3, mode: str = "practical") -> Plan:
+def auto_rgn(layout: Layout, epochs: int, lr: float = 1e-3, mode: Mode = "practical") -> Plan:
     """Full, each tensor at its own rate:  lr_i = lr RGN_i / max RGN  (Lee et al. 2023).
 
-    RGN is gradient norm over weight norm, measured before every epoch; modes in rates.py.
+    RGN is gradient norm over weight norm, measured before every epoch.
+
+    lr: learning rate of the tensor with the largest RGN, and of the head.
+    mode: faithful to the authors' code, or fit for a new head (practical; rates.py).
     """
-    return _ruled(full(layout, epochs, lr), AutoRGN(_mode(mode)))
+    return _ruled(full(layout, epochs, lr), AutoRGN(mode))
 
 
-def auto_snr(layout: Layout, epochs: int, lr: float = 1e-3, mode: str = "practical") -> Plan:
+def auto_snr(layout: Layout, epochs: int, lr: float = 1e-3, mode: Mode = "practical") -> Plan:
     """Full, but a tensor whose gradient is mostly noise waits:  lr_i = lr [SNR_i >= 0.95].
 
-    Lee et al. 2023; the SNR is measured before every epoch; modes in rates.py.
+    Lee et al. 2023; the SNR is measured before every epoch.
+
+    lr: learning rate of what passes the gate, and of the head.
+    mode: faithful to the authors' code, or fit for a new head (practical; rates.py).
     """
-    return _ruled(full(layout, epochs, lr), AutoSNR(_mode(mode)))
+    return _ruled(full(layout, epochs, lr), AutoSNR(mode))
 
 
 def surgical(layout: Layout, epochs: int, lr: float = 1e-3, stage: str | None = None) -> Plan:
     """One trunk stage and the head learn (Lee et al. 2023: the first for shifted inputs).
 
-    Default: the first stage after the stem (ours).
+    lr: learning rate of the stage and of the head.
+    stage: the one that learns; default: the first after the stem (ours).
     """
     trunk = [s.name for s in layout.trunk]
     if stage is not None and stage not in trunk:
@@ -111,7 +136,8 @@ def surgical(layout: Layout, epochs: int, lr: float = 1e-3, stage: str | None = 
 def truncated(layout: Layout, epochs: int, lr: float = 1e-4, cut: int | None = None) -> Plan:
     """TTL: keep and tune units 1..cut under a new head, drop the rest (Peng et al. 2023).
 
-    Default: the end of the last trunk stage but one.
+    lr: learning rate of what is kept.
+    cut: the last unit that is kept; default: the end of the last trunk stage but one.
     """
     cut = layout.trunk[-2].units[-1] if cut is None else cut
     return replace(full(layout.cut(cut), epochs, lr), cut_after=cut)
@@ -120,7 +146,8 @@ def truncated(layout: Layout, epochs: int, lr: float = 1e-4, cut: int | None = N
 def layer_wise(layout: Layout, epochs: int, lr: float = 1e-4, freeze: int | None = None) -> Plan:
     """LWFT: units 1..freeze stay as they are, everything above learns (Peng et al. 2023).
 
-    Default: frozen through the first stage after the stem. freeze=0 is full.
+    lr: learning rate of what is not frozen.
+    freeze: the last frozen unit; default: the end of the first stage after the stem; 0: full.
     """
     freeze = layout.trunk[1].units[-1] if freeze is None else freeze
     if freeze:
@@ -136,8 +163,10 @@ def layer_wise(layout: Layout, epochs: int, lr: float = 1e-4, freeze: int | None
 def transfusion(layout: Layout, epochs: int, lr: float = 1e-4, slim: int | None = None) -> Plan:
     """TF: from unit `slim` on half as wide and new, pretrained below; all learns.
 
-    Raghu et al. 2019; width and initialisation as Peng et al. 2023 build it. Default: from the
-    last trunk stage.
+    Raghu et al. 2019; width and initialisation as Peng et al. 2023 build it.
+
+    lr: learning rate of every weight.
+    slim: the first slim unit; default: the first of the last trunk stage.
     """
     slim = layout.trunk[-1].units[0] if slim is None else slim
     layout.stage_of(slim)
@@ -169,25 +198,9 @@ DAVILA = tuple(STRATEGIES)[:8]
 
 def knobs(strategy: str) -> dict[str, object]:
     """The knobs of a strategy with their defaults, from its signature, lr included."""
-    return {name: parameter.default for name, parameter in _parameters(strategy).items()}
-
-
-def _parameters(strategy: str) -> dict[str, inspect.Parameter]:
-    parameters = inspect.signature(find(strategy)).parameters
-    return {n: p for n, p in parameters.items() if n not in ("layout", "epochs")}
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-# A knob's annotation -> whether a value can be used, and what can. Names (of a stage, of a mode)
-# and whether a unit exists are for the strategies themselves to say.
-KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
-    "float": (lambda v: _number(v) and 0 <= v < float("inf"), "a number from 0 on"),
-    "bool": (lambda v: isinstance(v, bool), "true or false"),
-    "int | None": (lambda v: v is None or (_number(v) and isinstance(v, int)), "a unit's number"),
-}
+    return {
+        name: parameter.default for name, parameter in signatures.parameters(find(strategy)).items()
+    }
 
 
 def find(strategy: str) -> Callable[..., Plan]:
@@ -207,13 +220,7 @@ def write_plan(strategy: str, layout: Layout, epochs: int, /, **given) -> Plan:
     Raises:
         BadInput: unknown strategy or knob, or a value the strategy cannot use.
     """
-    known = _parameters(strategy)
-    for name, value in given.items():
-        if name not in known:
-            raise BadInput(f"{strategy} has no knob {name!r}; it has {', '.join(known)}.")
-        usable, what = KINDS.get(known[name].annotation, (lambda _: True, ""))
-        if not usable(value):
-            raise BadInput(f"{strategy}'s {name} takes {what}, not {value!r}.")
+    signatures.check(find(strategy), given)
     _at_least(epochs, 1, strategy, "to train at all")
     plan = find(strategy)(layout, epochs, **given)
     lowest = min(lr for phase in plan.phases for lr in phase.lrs.values())
@@ -254,21 +261,15 @@ def _each(plan: Plan, **changes) -> Plan:
     return replace(plan, phases=tuple(replace(phase, **changes) for phase in plan.phases))
 
 
-def _mode(mode: str) -> str:
-    if mode not in ("practical", "faithful"):
-        raise BadInput(f"A rate rule's mode is practical or faithful, not {mode!r}.")
-    return mode
-
-
 def _at_least(epochs: int, needed: int, strategy: str, why: str) -> None:
     if epochs < needed:
         raise BadInput(f"{strategy} needs at least {needed} epochs ({why}), not {epochs}.")
 
 
-def describe(strategy: str) -> dict[str, str]:
-    """{name, source, summary}: the first sentence of the docstring, and the papers it names."""
-    summary = inspect.getdoc(find(strategy)).split("\n\n")[0].replace("\n", " ")
-    return {"name": strategy, "source": SOURCES[find(strategy)], "summary": summary}
+def describe(strategy: str) -> dict:
+    """{name, source, summary, equation, knobs}: the papers, and `ftlab.signatures.describe`."""
+    function = find(strategy)
+    return {"name": strategy, "source": SOURCES[function], **signatures.describe(function)}
 
 
 def parse_names(names: Iterable[str]) -> list[str]:

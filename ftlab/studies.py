@@ -31,7 +31,7 @@ class Study:
     backbones: tuple[str, ...]
     strategies: tuple[str, ...]
     seeds: tuple[int, ...]
-    weights: dict  # {kind: imagenet | random | file, name, checksum}, the last two of a file
+    weights: dict  # {kind: pretrained | random | file, name, checksum}, the last two of a file
     settings: Settings
     knobs: dict[str, dict]
     version: str = "1"

@@ -1,4 +1,4 @@
-"""Where theta_0 comes from: the model hub through timm's repositories, a file, or a random draw.
+"""Where theta_0 comes from: timm's repositories on the model hub, this package, a file, or a draw.
 
 Never a silent fallback: the same question gives the same theta_0 on every machine, or one sentence.
 A theta_0 is known by a checksum of its tensors, so the same weights in another file are the same.
@@ -22,6 +22,7 @@ from . import backbones
 from .records import BadInput
 
 FILE = "model.safetensors"  # what timm's repositories call it
+BUNDLED = Path(__file__).with_name("ftlab_mini.safetensors")  # docs/pretraining.md
 HUB_SECONDS = 8.0  # patience with a hub that does not answer
 FILE_BYTES = 2 << 30
 PREFIXES = ("module.", "model.", "backbone.")
@@ -32,7 +33,7 @@ class Theta0:
     """Weights and buffers by timm's names, the classifier left out, and what they expect of x."""
 
     tensors: Mapping[str, Tensor]
-    kind: str  # imagenet, file or random
+    kind: str  # imagenet, bundled, file or random
     name: str  # hub repository, file name, or seed
     checksum: str  # sha256 over names, shapes and bytes
     mean: tuple[float, ...]
@@ -43,24 +44,38 @@ class Theta0:
         return {"kind": self.kind, "name": self.name, "checksum": self.checksum}
 
 
-def load(backbone: str, weights: str = "imagenet", seed: int = 0) -> Theta0:
+def own(backbone: str) -> str:
+    """Where a backbone's own pretrained weights are: "bundled" with ftlab, or "imagenet"."""
+    return "bundled" if backbone.split(".")[0] == "ftlab_mini" else "imagenet"
+
+
+def load(backbone: str, weights: str = "pretrained", seed: int = 0) -> Theta0:
     """theta_0 of a backbone.
 
     Args:
-        weights: "imagenet" (the table's tag, from the hub or its cache), "random" (drawn from the
-            seed), or the path of a .safetensors, .pth or .pt file with timm's names.
+        weights: "pretrained" (the backbone's own), "imagenet" (the table's tag, from the hub or
+            its cache), "bundled" (ftlab_mini's), "random" (drawn from the seed), or the path of a
+            .safetensors, .pth or .pt file with timm's names.
     Raises:
-        BadInput: the hub cannot be reached, or the file is not these weights.
+        BadInput: the backbone has no such weights, the hub cannot be reached, or the file is not
+            these weights.
     """
     if weights == "random":
         return _random(backbone, seed)
-    if weights == "imagenet":
+    if weights in ("pretrained", "imagenet", "bundled"):
+        if weights not in ("pretrained", own(backbone)):
+            raise BadInput(
+                f"{backbone} has no {weights} weights, its own are {own(backbone)}: pass "
+                f"--weights {own(backbone)}, or leave it away."
+            )
+        if own(backbone) == "bundled":
+            return _theta0(backbone, _read(BUNDLED), "bundled", BUNDLED.name)
         repository = hub_repository(backbone)
         return _theta0(backbone, _read(fetch(backbone)), "imagenet", repository)
     path = Path(weights)
     if not path.is_file():
         raise BadInput(
-            f"There is no weights file {path.name!r}; --weights takes imagenet, random, "
+            f"There is no weights file {path.name!r}; --weights takes imagenet, bundled, random, "
             "or the path of a .safetensors or .pth file."
         )
     return _theta0(backbone, _read(path), "file", path.name)
@@ -104,11 +119,13 @@ def recall(backbone: str, record: Mapping, seed: int, cache: Path) -> Theta0:
 
 
 def fetch(backbone: str) -> Path:
-    """The local file of a backbone's default weights, downloaded if it is not in the hub's cache.
+    """The local file of a backbone's own weights, downloaded if it is neither bundled nor cached.
 
     Raises:
         BadInput: the hub does not answer within 10 seconds or does not have it.
     """
+    if own(backbone) == "bundled":
+        return BUNDLED
     import huggingface_hub as hub
 
     repository = hub_repository(backbone)
@@ -139,9 +156,11 @@ def fetch(backbone: str) -> Path:
 
 
 def on_this_machine(backbone: str) -> bool:
-    """Whether the default weights are in the hub's cache; asks no network."""
+    """Whether a backbone's own weights are bundled or in the hub's cache; asks no network."""
     import huggingface_hub as hub
 
+    if own(backbone) == "bundled":
+        return True
     return isinstance(hub.try_to_load_from_cache(hub_repository(backbone), FILE), str)
 
 

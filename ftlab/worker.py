@@ -156,6 +156,50 @@ def stop_study(home: Path, folder: Path) -> bool:
 # --- the worker --------------------------------------------------------------------------------
 
 
+def ensure(home: Path) -> bool:
+    """Start a worker of its own, which outlives this process, if none serves; whether it did."""
+    home.mkdir(parents=True, exist_ok=True)
+    with open(home / "worker.lock", "a") as lock, open(home / "worker.log", "a") as log:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        fcntl.flock(lock, fcntl.LOCK_UN)  # it is the worker's to hold
+        subprocess.Popen(
+            [sys.executable, "-m", "ftlab", "worker"],
+            env={**os.environ, "FTLAB_HOME": str(home.resolve())},
+            cwd=Path(__file__).parent.parent,  # where ftlab is, installed or not
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    return True
+
+
+def begin(home: Path, folder: Path, owner: str = "") -> str:
+    """Queue a study and see that a worker serves; the study's name."""
+    enqueue(home, folder.name, owner)
+    ensure(home)
+    return folder.name
+
+
+def resume(home: Path, folder: Path, owner: str = "") -> str:
+    """`begin` a study again, which was stopped, interrupted or has runs that failed.
+
+    Raises:
+        BadInput: the study is being worked on or has nothing left to do.
+    """
+    study = studies.read(folder)
+    if presence.locked(folder):
+        raise presence.busy(folder)
+    if all(cell.finished(folder) for cell in studies.cells(study)):
+        raise BadInput(f"The study {study.name} is finished: there is nothing left to train.")
+    (folder / "stopped").unlink(missing_ok=True)
+    schedule.forgive(folder, study)
+    return begin(home, folder, owner)
+
+
 def serve(home: Path, checkpoints: Path, until_empty: bool, stopped: StopFlag) -> Iterator[dict]:
     """Take queued studies in order until stopped, or until none waits; yields {study, event}.
 

@@ -18,10 +18,12 @@ ALLOWED = {
     "records": set(),
     "penalties": set(),
     "rates": set(),
-    "strategies": {"records", "penalties", "rates"},
+    "signatures": {"records"},
+    "strategies": {"records", "penalties", "rates", "signatures"},
     "families": set(),
     "slimming": {"records"},
-    "backbones": {"records", "families", "slimming"},
+    "mini": set(),
+    "backbones": {"records", "families", "mini", "slimming"},
     "augment": set(),
     "device": {"records"},
     "freezing": {"records", "backbones"},
@@ -32,18 +34,29 @@ ALLOWED = {
     },
     "metrics": set(),
     "statistics": {"metrics"},
-    "datasets": {"records", "datasets"},
+    "datasets": {"records", "datasets", "phantoms"},
+    "phantoms": {"records", "phantoms"},
 }
-TOP = {"lab", "commands", "console", "ui", "__main__"}  # nothing below imports these
+TOP = {"lab", "demo", "commands", "console", "ui", "__main__"}  # nothing below imports these
 LIGHT = {  # the command line starts without torch: these import none when they are imported
     *("records", "strategies", "penalties", "rates", "datasets", "metrics", "statistics"),
     *("files", "runs", "studies", "presence", "tuning", "schedule", "worker", "lab"),
-    *("leaderboard", "console", "commands", "doctor"),
+    *("leaderboard", "console", "commands", "doctor", "examples", "asking", "demo"),
+    *("evidence", "pictures", "watching", "maps"),
     *("__main__", "ui"),
 }
 HEAVY = {"torch", "torchvision", "timm"}
 HEAVY_HERE = {"backbones", "families", "slimming", "freezing", "probing", "train", "weights"}
-HEAVY_HERE |= {"augment", "device", "training", "prediction"}
+HEAVY_HERE |= {
+    "augment",
+    "device",
+    "training",
+    "prediction",
+    "estimate",
+    "mini",
+    "explain",
+    "cam_weights",
+}
 
 
 def imports(path: Path, at_import: bool = False) -> set[str]:

@@ -72,6 +72,7 @@ AT_LEAST = {
     "regnety_008": 15,
     "vgg19": 16,
     "densenet121": 8,
+    "ftlab_mini": 9,
 }
 
 

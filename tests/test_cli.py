@@ -28,8 +28,8 @@ METRICS = {
     "kappa",
     "ece",
 }
-COMMANDS = """strategies backbones plan datasets studies runs import check compare train status stop
-delete worker predict fetch doctor""".split()
+COMMANDS = """strategies backbones plan datasets studies runs import check compare train demo status
+stop delete worker predict explain fetch serve doctor""".split()
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +120,7 @@ def test_studies_and_runs(document):
     assert rows["done"] == {
         "study": "done",
         "data": "bands",
+        "classes": ["class0", "class1"],
         "backbones": ["test_resnet"],
         "strategies": ["full", "linear_probe"],
         "seeds": [0],

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny import ask, bands, trained
 
-from ftlab import console, files, leaderboard, runs, studies
+from ftlab import console, files, leaderboard, runs
 from ftlab.lab import Lab
 
 SEEDS = (0, 1, 2)
@@ -23,7 +23,7 @@ def study(tmp_path_factory):
 
 
 def rows(folder):
-    board = leaderboard.leaderboard(folder, studies.read(folder))
+    board = leaderboard.leaderboard(folder)
     return {row["strategy"]: row for row in board["rows"]}
 
 
@@ -33,7 +33,7 @@ def results(folder, strategy):
 
 def test_rows_are_means_over_seeds_best_first(study):
     _, folder = study
-    board = leaderboard.leaderboard(folder, studies.read(folder))
+    board = leaderboard.leaderboard(folder)
     means = [row["balanced_accuracy"]["mean"] for row in board["rows"]]
     assert means == sorted(means, reverse=True) and len(means) == 3
     for strategy, row in rows(folder).items():
@@ -73,7 +73,7 @@ def test_the_difference_to_full_is_paired_and_full_has_none(study):
 
 def test_each_strategy_names_its_own_default_rate_when_none_is_tuned(study):
     _, folder = study
-    board = leaderboard.leaderboard(folder, studies.read(folder))
+    board = leaderboard.leaderboard(folder)
     assert not board["tuned"] and board["tuning"] is None
     assert {s: row["lr"] for s, row in rows(folder).items()} == {
         "full": 1e-4,
@@ -86,7 +86,7 @@ def test_each_strategy_names_its_own_default_rate_when_none_is_tuned(study):
 def test_a_study_without_a_finished_run_has_an_empty_board(study):
     home, _ = study
     folder = ask(home, name="empty")
-    board = leaderboard.leaderboard(folder, studies.read(folder))
+    board = leaderboard.leaderboard(folder)
     assert board["rows"] == [] and board["verdicts"] == {}
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny import QUICK, ask, bands, test_files, trained
 
 from ftlab import backbones, files, metrics, prediction, runs, studies, train, training, weights
@@ -159,3 +162,173 @@ def test_a_study_without_a_finished_run_cannot_predict(study):
     files, _ = test_files(home)
     with pytest.raises(BadInput, match="No run of the study fresh has finished"):
         Lab(home).predict(files[:1], "fresh")
+
+
+# --- networks kept in memory ---
+
+
+def test_a_restored_network_is_kept_until_its_weights_change(study, tmp_path):
+    import os
+    import shutil
+
+    home, folder = study
+    run = shutil.copytree(folder / "full-test_resnet-s0", tmp_path / "full-test_resnet-s0")
+    first, _ = prediction.recall(run, home / "cache")
+    assert prediction.recall(run, home / "cache")[0] is first
+    assert not any(p.requires_grad for p in first.parameters())
+    os.utime(run / "best.safetensors", ns=(1, 1))
+    assert prediction.recall(run, home / "cache")[0] is not first
+
+
+def test_kept_networks_stay_within_their_budget(study, monkeypatch):
+    home, folder = study
+    monkeypatch.setattr(prediction, "_kept", type(prediction._kept)())
+    names = [cell.name for cell in finished(folder)][:4]
+    first, _ = prediction.recall(folder / names[0], home / "cache")
+    monkeypatch.setattr(prediction, "KEPT_BYTES", int(2.5 * prediction._bytes(first)))
+    for name in names[1:]:
+        prediction.recall(folder / name, home / "cache")
+    assert [stamp[0].parent.name for stamp in prediction._kept] == names[2:]
+    monkeypatch.setattr(prediction, "KEPT_BYTES", 0)
+    network, _ = prediction.recall(folder / names[0], home / "cache")
+    assert [kept is network for kept, _ in prediction._kept.values()] == [True]
+
+
+# --- saliency maps ---
+
+
+@pytest.fixture(scope="module")
+def library():
+    pytest.importorskip("pytorch_grad_cam")
+
+
+@pytest.mark.usefixtures("library")
+def test_every_run_explains_the_class_they_prefer_on_average(study):
+    home, folder = study
+    images, _ = test_files(home)
+    answer = Lab(home).explain(images[0], "all")
+    predicted = Lab(home).predict(images[:1], "all")["images"][0]
+    mean = np.mean([run["probs"] for run in predicted["runs"]], axis=0)
+    assert answer["target"] == answer["classes"][mean.argmax()]
+    assert answer["file"] == images[0].name
+    for run, other in zip(answer["runs"], predicted["runs"], strict=True):
+        assert run["probs"] == pytest.approx(other["probs"], abs=1e-5)
+        assert run["target"] == answer["target"]
+        assert {k: run[k] for k in other if k != "probs"} == {
+            k: v for k, v in other.items() if k != "probs"
+        }
+        assert run["raw"] == [run["saliency"].raw.min(), run["saliency"].raw.max()]
+        assert tuple(run["native"]) == run["saliency"].raw.shape
+        assert run["overlay"].shape == (32, 32, 3) and run["mask"] is run["road"] is None
+
+
+@pytest.mark.usefixtures("library")
+def test_each_run_may_explain_its_own_prediction_or_all_a_class_given(study):
+    home, folder = study
+    images, _ = test_files(home)
+    own = Lab(home).explain(images[0], "all", target="own")
+    for run in own["runs"]:
+        assert run["target"] == own["classes"][int(np.argmax(run["probs"]))]
+    last = own["classes"][-1]
+    given = Lab(home).explain(images[0], "all", target=last)
+    assert given["target"] == last and {run["target"] for run in given["runs"]} == {last}
+
+
+@pytest.mark.usefixtures("library")
+def test_chosen_runs_on_one_scale(study):
+    home, folder = study
+    images, _ = test_files(home)
+    names = ["linear_probe-test_resnet-s0", "full-test_resnet-s0"]
+    wish = dict(chosen=names, layer="layer1", method="layercam")
+    own = Lab(home).explain(images[0], "all", **wish)["runs"]
+    one = Lab(home).explain(images[0], "all", scale="shared", **wish)["runs"]
+    assert {run["run"] for run in own} == set(names)
+    peaks = [run["saliency"].peak for run in own]
+    strongest = int(np.argmax(peaks))
+    assert 0 < min(peaks) < max(peaks)
+    for place, (each, together) in enumerate(zip(own, one, strict=True)):
+        same = np.array_equal(each["overlay"], together["overlay"])
+        assert same == (place == strongest)
+        np.testing.assert_array_equal(each["saliency"].raw, together["saliency"].raw)
+
+
+@pytest.mark.usefixtures("library")
+def test_masks_and_road_score_the_maps(study, tmp_path):
+    home, folder = study
+    images, _ = test_files(home)
+    for name, lit in (("all", 32), ("none", 0), ("speck", 1)):
+        mask = np.zeros((32, 32), bool)
+        mask[:lit, :lit] = True
+        Image.fromarray(mask).save(tmp_path / f"{name}.png")
+    Image.fromarray(np.ones((30, 32), bool)).save(tmp_path / "other.png")
+    wish = dict(chosen=["full-test_resnet-s0"], layer="layer1", method="layercam")
+
+    def scores(name, **more):
+        answer = Lab(home).explain(images[0], "all", mask=tmp_path / name, **wish, **more)
+        return answer["runs"][0]
+
+    whole = scores("all.png", road=True)
+    assert whole["mask"]["energy"] == pytest.approx(1) and whole["mask"]["pointing"]
+    assert whole["road"].keys() == {"most", "least", "road"}
+    assert scores("none.png")["mask"] is None
+    assert scores("speck.png")["mask"]["energy"] < 0.1
+    with pytest.raises(BadInput, match="other.png is 32 x 30, its image 32 x 32"):
+        scores("other.png")
+    with pytest.raises(BadInput, match="no mask file 'absent.png'"):
+        scores("absent.png")
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        (dict(chosen=["nobody"]), "no finished run 'nobody'"),
+        (dict(target="nothing"), "--target takes own or a class"),
+        (dict(scale="log"), "--scale takes own or shared"),
+        (dict(layer="layer9"), "no layer 'layer9'"),
+        (dict(method="nocam"), "--method takes gradcam"),
+    ],
+)
+def test_wishes_that_cannot_be_are_refused(study, wish, said):
+    home, folder = study
+    images, _ = test_files(home)
+    with pytest.raises(BadInput, match=said):
+        Lab(home).explain(images[0], "all", **wish)
+
+
+@pytest.mark.usefixtures("library")
+def test_the_command_writes_overlays_and_maps(study, tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from ftlab import __main__  # noqa: F401  (registers the commands)
+    from ftlab.commands import app
+
+    home, folder = study
+    monkeypatch.setenv("FTLAB_HOME", str(home))
+    images, _ = test_files(home)
+    run, out = "full-test_resnet-s0", tmp_path / "maps"
+    words = ["explain", *map(str, images[:2]), "--study", "all", "--run", run, "--out", str(out)]
+    shown = CliRunner().invoke(app, words)
+    assert shown.exit_code == 0 and "raw map" in shown.stdout, shown.output
+    done = CliRunner().invoke(app, [*words, "--json"])
+    answer = json.loads(done.stdout)
+    assert answer.keys() == {"classes", "without_weights", "images"}
+    assert [image["file"] for image in answer["images"]] == [p.name for p in images[:2]]
+    for path, image in zip(images, answer["images"], strict=False):
+        (row,) = image["runs"]
+        assert row["overlay"] == str(out / f"{path.stem}-{run}.png")
+        with Image.open(row["overlay"]) as overlay:
+            assert overlay.size == (32, 32)
+        with np.load(row["map"]) as arrays:
+            assert arrays["map"].shape == (32, 32)
+            assert list(arrays["raw"].shape) == row["native"]
+            assert [arrays["raw"].min(), arrays["raw"].max()] == pytest.approx(row["raw"])
+    shown = CliRunner().invoke(app, ["explain", "--help"], env={"COLUMNS": "200"})
+    assert all(method["name"] in shown.stdout for method in Lab(home).methods())
+    for wrong, said in (
+        ([*words, "--mask", "one.png"], "once for each image"),
+        ([*words, str(images[0])], "Two images are called"),
+        ([*words[:-1], str(images[0])], "takes a folder"),
+    ):
+        refused = CliRunner().invoke(app, wrong)
+        assert refused.exit_code == 2 and said in refused.stderr

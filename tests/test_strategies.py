@@ -32,6 +32,8 @@ VGG19 = layout(neck=True, conv1=2, conv2=2, conv3=4, conv4=4, conv5=4)
 MOBILENET = layout(stem=1, stage1=1, stage2=2, stage3=3, stage4=7, stage5=5)
 LAYOUTS = {"resnet50": RESNET50, "vgg19": VGG19, "mobilenetv2_100": MOBILENET}
 
+KIND_NAMES = {"number", "flag", "unit", "stage", "choice"}
+
 everywhere = pytest.mark.parametrize("place", LAYOUTS.values(), ids=LAYOUTS)
 every_strategy = pytest.mark.parametrize("strategy", STRATEGIES)
 every_budget = pytest.mark.parametrize("epochs", [2, 3, 4, 5, 7, 10, 31])
@@ -243,8 +245,26 @@ def test_a_strategy_describes_itself_with_its_source_and_its_knobs(strategy):
     assert "arXiv" in described["source"]
     assert described["summary"].endswith((".", ").")) and "\n" not in described["summary"]
     assert next(iter(strategies.knobs(strategy))) == "lr"
+    assert {k["name"]: k["default"] for k in described["knobs"]} == strategies.knobs(strategy)
+    assert all(k["help"] and k["kind"] in KIND_NAMES for k in described["knobs"])
+    assert [bool(k["choices"]) for k in described["knobs"]] == [
+        k["kind"] == "choice" for k in described["knobs"]
+    ]
     given = strategies.knobs(strategy)
     assert write_plan(strategy, RESNET50, 5, **given) == write_plan(strategy, RESNET50, 5)
+
+
+def test_an_equation_and_a_knobs_help_are_read_off_the_docstring():
+    described = strategies.describe("l1_sp")
+    assert described["equation"] == "L + alpha |w - w_0|_1 + beta/2 |v|^2"
+    helps = {knob["name"]: knob["help"] for knob in described["knobs"]}
+    assert helps["beta"] == "pull of the new head to zero."
+    neck = strategies.describe("linear_probe")["knobs"][1]
+    assert (neck["kind"], neck["default"]) == ("flag", False)
+    assert neck["help"].endswith("By default the new linear layer learns alone.")  # two lines
+    assert strategies.describe("surgical")["equation"] is None
+    mode = strategies.describe("auto_rgn")["knobs"][1]
+    assert (mode["kind"], mode["choices"]) == ("choice", ["practical", "faithful"])
 
 
 def test_all_and_davila_stand_for_their_strategies():

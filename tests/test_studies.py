@@ -9,6 +9,7 @@ import pytest
 from tiny import QUICK, answer_bits, ask, bands, states, trained, work
 
 from ftlab import files, presence, runs, schedule, studies, train, training, tuning
+from ftlab.asking import Question
 from ftlab.lab import Lab
 from ftlab.records import BadInput
 
@@ -52,7 +53,7 @@ def test_the_same_command_extends_and_trains_only_what_is_new(home):
 
 def test_a_repeated_backbone_strategy_or_seed_counts_once(home):
     folder = Lab(home).ask(
-        "bands", ["test_resnet"] * 2, ["full", "full"], (0,), QUICK, "random", name="repeated"
+        Question("bands", ["test_resnet"] * 2, ["full"] * 2, (0,), QUICK, "random", name="repeated")
     )
     assert [cell.name for cell in studies.cells(studies.read(folder))] == [FULL]
 

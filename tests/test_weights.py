@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import socket
@@ -307,7 +308,7 @@ def test_a_zip_that_is_not_pytorchs_is_refused(tmp_path):
 
 @pytest.mark.parametrize("given", ["nowhere.safetensors", "", "imagenette", "/", "bundle"])
 def test_weights_that_are_no_file_list_what_can_be_given(given):
-    with pytest.raises(BadInput, match="takes imagenet, random, or the path"):
+    with pytest.raises(BadInput, match="takes imagenet, bundled, random, or the path"):
         weights.load(TINY, given)
 
 
@@ -369,3 +370,26 @@ def test_real_imagenet_weights_load_and_the_trunk_is_timms():
     with torch.no_grad():
         ours, theirs = network.run(x), model.eval().forward_features(x)
     assert (ours - theirs).abs().max() <= 1e-5 * theirs.abs().max()
+
+
+def test_the_bundled_weights_load_strictly_and_are_the_documented_ones():
+    theta0 = weights.load("ftlab_mini")
+    assert (theta0.kind, theta0.name) == ("bundled", "ftlab_mini.safetensors")
+    assert weights.load("ftlab_mini", "bundled").checksum == theta0.checksum
+    assert weights.recall("ftlab_mini", theta0.record, 0, Path()).checksum == theta0.checksum
+    content = weights.BUNDLED.read_bytes()
+    assert len(content) <= 3_500_000
+    documented = (Path(__file__).parent.parent / "docs" / "pretraining.md").read_text()
+    assert hashlib.sha256(content).hexdigest() in documented
+    assert weights.on_this_machine("ftlab_mini")
+    network = backbones.build("ftlab_mini", 3, theta0)
+    trunk = [p for n, p in network.named_parameters() if not n.startswith("head")]
+    assert sum(p.numel() for p in trunk) == 1_576_884
+    assert all(p.isfinite().all() for p in network.state_dict().values())
+
+
+def test_weights_that_a_backbone_does_not_have_are_refused_by_name():
+    with pytest.raises(BadInput, match="ftlab_mini has no imagenet weights.*--weights bundled"):
+        weights.load("ftlab_mini", "imagenet")
+    with pytest.raises(BadInput, match="resnet50 has no bundled weights.*--weights imagenet"):
+        weights.load("resnet50", "bundled")

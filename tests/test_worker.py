@@ -305,3 +305,97 @@ def test_a_study_somebody_compares_in_a_terminal_is_waited_for_and_never_stopped
         assert person.poll() is None and presence.at_work(folder)["pid"] == person.pid
     finally:
         kill_group(person)
+
+
+# --- a worker that outlives whoever needs it ---
+
+
+def worker_pids(home) -> list[int]:
+    """The workers of that home, by their environment."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (path / "cmdline").read_bytes().split(b"\0")
+            ours = f"FTLAB_HOME={home}".encode() in (path / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if ours and words[-3:-1] == [b"ftlab", b"worker"]:
+            found.append(int(path.name))
+    return found
+
+
+@pytest.fixture
+def workers(home):
+    yield lambda: worker_pids(home)
+    for pid in worker_pids(home):
+        os.kill(pid, signal.SIGTERM)
+    wait_for(lambda: not any(worker.poll(p, presence.process_start(p)) for p in worker_pids(home)))
+
+
+def test_a_queued_study_is_trained_by_a_worker_that_was_started_for_it(home, workers):
+    from ftlab.asking import Question
+
+    asked = Question("bands", ["test_resnet"], ["full"], (0,), QUICK, "random", name="asked")
+    assert Lab(home).enqueue(asked, owner="class 7b") == "asked"
+    folder = home / "checkpoints" / "asked"
+    wait_for(lambda: states(folder) == {RUN: "finished"}, 300)
+    assert len(workers()) == 1
+    assert not Lab(home).start_worker(), "it goes on serving, one is enough"
+    wait_for(lambda: worker.queued(home) == [])
+    with pytest.raises(BadInput, match="The study asked is finished"):
+        Lab(home).resume("asked")
+
+
+def test_a_stopped_study_is_resumed_and_what_failed_is_forgiven(home, monkeypatch):
+    began = []
+    monkeypatch.setattr(worker, "ensure", began.append)
+    folder = ask(home, ("full", "linear_probe"), name="again")
+    runs.fail(folder / RUN, "no luck")
+    worker.stop_study(home, folder)
+    before = Lab(home).watch("again")
+    assert (before["state"], before["ahead"]) == ("stopped", None)
+    worker.enqueue(home, "first")
+    assert Lab(home).resume("again", "me") == "again"
+    after = Lab(home).watch("again")
+    assert (after["state"], after["ahead"]) == ("queued", 1)
+    assert began == [home] and worker.queued(home)[-1]["owner"] == "me"
+    assert not (folder / RUN / "error.txt").exists()
+
+
+def test_a_study_at_work_is_not_resumed(home):
+    folder = ask(home, name="busy")
+    with presence.lock(folder), pytest.raises(BadInput, match="being worked on already"):
+        Lab(home).resume("busy")
+
+
+# --- watching ---
+
+
+def test_watching_counts_epochs_and_says_why_a_run_failed(home):
+    folder = trained(home, ("full", "linear_probe"), name="seen")
+    (folder / "linear_probe-test_resnet-s0" / "result.json").unlink()
+    runs.fail(folder / "linear_probe-test_resnet-s0", "no luck")
+    seen = Lab(home).watch("seen")
+    assert (seen["state"], seen["epochs_done"], seen["seconds_left"]) == ("finished", 4, 0)
+    full, probe = seen["runs"]
+    assert (full["state"], full["epochs_done"], full["epochs"]) == ("finished", 2, 2)
+    assert (full["reason"], probe["reason"]) == (None, "no luck")
+    diaries = Lab(home).diaries("seen")
+    assert [e["epoch"] for e in diaries[RUN]] == [0, 1] and diaries[RUN][0]["lrs"]["head"] == 1e-4
+
+
+def test_watching_counts_the_candidates_of_the_first_seed(home):
+    settings = replace(QUICK, epochs=1, lr="auto")
+    folder = ask(home, seeds=(0, 1), settings=settings, name="tuned")
+    assert [r["epochs"] for r in Lab(home).watch("tuned")["runs"]] == [3, 1]
+    assert Lab(home).diaries("tuned") == {RUN: [], "full-test_resnet-s1": []}
+    for _ in Lab(home).work(folder, lambda: False):
+        pass
+    rows = Lab(home).watch("tuned")["runs"]
+    assert [(r["epochs_done"], r["epochs"]) for r in rows] == [(3, 3), (1, 1)]
+
+
+def test_watching_says_why_a_study_could_not_begin(home):
+    folder = ask(home, name="broken")
+    runs.fail(folder, "There is no data set.")
+    assert Lab(home).watch("broken")["reason"] == "There is no data set."

@@ -15,6 +15,7 @@ from conftest import TINY, pictures
 from PIL import Image
 
 from ftlab import files, runs, studies
+from ftlab.asking import Question
 from ftlab.datasets import import_dataset
 from ftlab.lab import Lab
 from ftlab.records import Settings
@@ -36,8 +37,9 @@ def bands(home: Path, classes: int = 2, name: str = "bands", n: int = 48) -> str
 
 
 def ask(home: Path, strategies=("full",), seeds=(0,), data="bands", **options) -> Path:
-    settings = options.pop("settings", QUICK)
-    return Lab(home).ask(data, [TINY], strategies, seeds, settings, "random", **options)
+    options = {"settings": QUICK, "weights": "random", **options}
+    alone = options.pop("alone", False)
+    return Lab(home).ask(Question(data, [TINY], strategies, seeds, **options), alone)
 
 
 def work(home: Path, folder: Path, stop=lambda: False) -> list[dict]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import Annotated
@@ -53,6 +54,17 @@ def command(function: Callable) -> Callable:
         raise typer.Exit(2)
 
     return app.command(name=function.__name__.rstrip("_"))(run)
+
+
+def counter(what: str) -> Callable[[int, int], None]:
+    """Something that shows `what 3 of 7` where a person looks on."""
+
+    def show(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            end = "\n" if done == total else "\r"
+            print(f"{what} {done} of {total}", end=end, file=sys.stderr, flush=True)
+
+    return show
 
 
 def parse_knobs(texts: list[str], strategy: str | None = None) -> dict[str, dict]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -11,20 +9,26 @@ import typer
 
 from .. import console
 from ..records import BadInput
-from . import Data, Json, command, lab
+from . import Data, Json, command, counter, lab
 
 
 @command
 def import_(
-    source: Annotated[str, typer.Argument(help="Folder, zip, .npz, or hub:owner/name.")],
+    source: Annotated[
+        str, typer.Argument(help="Folder, zip, .npz, hub:owner/name, or phantom:modality.")
+    ],
     name: Annotated[str, typer.Argument(help="What to call the data set.")],
     labels: Annotated[Path | None, typer.Option(help="CSV with a row per image.")] = None,
     path_column: Annotated[str | None, typer.Option(help="Of the image file.")] = None,
     label_column: Annotated[str | None, typer.Option(help="Of the class.")] = None,
     group_column: Annotated[str | None, typer.Option(help="Of patient, lesion, video.")] = None,
     split_column: Annotated[str | None, typer.Option(help="Of train, val, test.")] = None,
+    mask_column: Annotated[str | None, typer.Option(help="Of the mask file.")] = None,
     fractions: Annotated[str, typer.Option(help="Of train, val and test.")] = "0.64,0.16,0.2",
-    seed: Annotated[int, typer.Option(help="Of the splits.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the splits and of phantoms.")] = 0,
+    per_class: Annotated[
+        int | None, typer.Option(help="Phantoms to draw, 100 unless told.")
+    ] = None,
     json: Json = False,
 ):
     """Make a checked data set with splits from labelled images."""
@@ -42,20 +46,14 @@ def import_(
         label_column=label_column,
         group_column=group_column,
         split_column=split_column,
+        mask_column=mask_column,
         fractions=shares,
         seed=seed,
-        progress=_counter("read"),
+        per_class=per_class,
+        progress=counter("read"),
+        drawing=counter("drew"),
     )
     return console.emit(report) if json else console.data_report(report)
-
-
-def _counter(what: str) -> Callable[[int, int], None]:
-    def show(done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            end = "\n" if done == total else "\r"
-            print(f"{what} {done} of {total}", end=end, file=sys.stderr, flush=True)
-
-    return show
 
 
 @command

@@ -1,4 +1,4 @@
-"""This machine: what it has and lacks, and weights for a place without network."""
+"""This machine: the app, what is here and lacks, and weights for a place without network."""
 
 from __future__ import annotations
 
@@ -20,6 +20,19 @@ def fetch(
     if json:
         return console.emit({"backbone": backbone, "bytes": size})
     return console.say(f"The weights of {backbone} are here ({console.amount(size)}B).")
+
+
+@command
+def serve(
+    host: Annotated[
+        str, typer.Option(help="Address; 0.0.0.0 lets other machines in.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port of the page.", min=1, max=65535)] = 7860,
+):
+    """The app in the browser, for one person; Ctrl-C ends it, studies go on."""
+    from ..ui.launch import launch
+
+    launch(lab(), host=host, port=port)
 
 
 @command

@@ -6,13 +6,18 @@ import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from functools import wraps
-from typing import Annotated, get_type_hints
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, get_type_hints
 
 import typer
 
 from .. import console
+from ..asking import Question
 from ..records import BadInput, Settings
-from . import Backbone, Data, Json, Knobs, Study, command, lab, parse_knobs
+from . import Backbone, Data, Json, Knobs, Study, command, counter, lab, parse_knobs
+
+if TYPE_CHECKING:
+    from ..worker import StopFlag
 
 SETTINGS = {  # an option for each field of Settings, with what its help says
     "epochs": "Epochs of every run.",
@@ -29,8 +34,14 @@ SETTINGS = {  # an option for each field of Settings, with what its help says
     "select": "balanced_accuracy, average_precision or loss, on validation.",
     "train_per_class": "At most so many training images of each class.",
 }
-Name = Annotated[str | None, typer.Option(help="Of the study; default: from its question.")]
-Weights = Annotated[str, typer.Option(help="imagenet, random, or a .safetensors or .pth file.")]
+Name = Annotated[str, typer.Option(help="Of the study.", show_default="made from its question")]
+Weights = Annotated[
+    str,
+    typer.Option(
+        help="imagenet (bundled for ftlab_mini), random, or a .safetensors or .pth file.",
+        show_default="the backbone's own",
+    ),
+]
 Queue = Annotated[bool, typer.Option("--queue", help="Leave the work to `ftlab worker`.")]
 
 
@@ -78,21 +89,24 @@ def compare(
     strategies: Annotated[str, typer.Option(help="all, davila, or names with commas.")] = "davila",
     seeds: Annotated[int, typer.Option(help="How many seeds: 0, 1, ...")] = 3,
     settings: Settings,
-    name: Name = None,
-    weights: Weights = "imagenet",
+    name: Name = "",
+    weights: Weights = "pretrained",
     knob: Knobs = None,
     queue: Queue = False,
     json: Json = False,
 ):
     """Train strategies side by side and say whether they differ; the same command resumes."""
-    question = {
-        "data": data,
-        "backbones": [part.strip() for part in backbone.split(",")],
-        "chosen": [part.strip() for part in strategies.split(",")],
-        "seeds": range(seeds),
-        "knobs": parse_knobs(knob or []),
-    }
-    _work(question | dict(settings=settings, name=name, weights=weights), queue, json)
+    question = Question(
+        data=data,
+        backbones=[part.strip() for part in backbone.split(",")],
+        strategies=[part.strip() for part in strategies.split(",")],
+        seeds=range(seeds),
+        settings=settings,
+        weights=weights,
+        knobs=parse_knobs(knob or []),
+        name=name,
+    )
+    _work(question, queue, json)
 
 
 @command
@@ -104,8 +118,8 @@ def train(
     backbone: Backbone = "resnet50",
     seed: Annotated[int, typer.Option(help="Of head, order and augmentation.")] = 0,
     settings: Settings,
-    name: Name = None,
-    weights: Weights = "imagenet",
+    name: Name = "",
+    weights: Weights = "pretrained",
     knob: Knobs = None,
     queue: Queue = False,
     json: Json = False,
@@ -114,32 +128,38 @@ def train(
     if seed < 0:
         raise BadInput(f"--seed is at least 0, not {seed}.")
     knobs = parse_knobs(knob or [], strategy)
-    question = dict(data=data, backbones=[backbone], chosen=[strategy], seeds=[seed], knobs=knobs)
-    _work(question | dict(settings=settings, name=name, weights=weights), queue, json)
+    question = Question(data, [backbone], [strategy], [seed], settings, weights, knobs, name)
+    _work(question, queue, json)
 
 
-def _work(question: dict, queue: bool, json: bool) -> None:
+def _work(question: Question, queue: bool, json: bool) -> None:
     """Ask, work and show, or ask and queue."""
-    from .. import schedule, studies, worker
+    from .. import worker
 
     ours = lab()
-    folder = ours.ask(**question, alone=not queue)
+    folder = ours.ask(question, alone=not queue)
     if queue:
         worker.enqueue(ours.home, folder.name)
         console.say(f"The study {folder.name} waits for `ftlab worker`.", err=True)
         return console.emit({"study": folder.name, "queued": True}) if json else None
     stop = worker.StopFlag()
+    return _show(folder, ours.work(folder, stop), stop, json)
+
+
+def _show(folder: Path, events: Iterator[dict], stop: StopFlag, json: bool) -> None:
+    """Follow the work on a study to its end, then show what it says."""
+    from .. import schedule, studies
 
     def look():
         return schedule.progress(folder, studies.read(folder))
 
     console.opening(folder.name, look())
     with console.progress(look, quiet=json) as show:
-        for event in ours.work(folder, stop):
+        for event in events:
             if json:
                 console.emit({**event, **look()})
             show(event)
-    answer = ours.answer(folder)
+    answer = lab().answer(folder)
     if json:
         console.emit(answer)
     else:
@@ -149,7 +169,17 @@ def _work(question: dict, queue: bool, json: bool) -> None:
         raise typer.Exit(128 + stop.signal)
     if not any(row["state"] == "finished" for row in answer["runs"]):
         raise BadInput("Every run failed; the reasons stand above.")
-    return None
+
+
+@command
+def demo(json: Json = False):
+    """Draw chest X-ray phantoms and train every strategy on them, as the reference study was."""
+    from .. import demo
+    from ..worker import StopFlag
+
+    ours, stop = lab(), StopFlag()
+    folder = demo.ask(ours, "demo", counter("drew"))
+    _show(folder, ours.work(folder, stop), stop, json)
 
 
 @command

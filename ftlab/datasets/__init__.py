@@ -1,7 +1,7 @@
 """Data sets: every source becomes a checked folder of images with splits made once.
 
 read_image, resize     one picture, as training, prediction and saliency maps all see it
-import_dataset         a folder, zip, table, .npz, DICOM or hub id -> a data set on disk
+import_dataset         a folder, zip, table, .npz, DICOM, hub id or phantom -> a data set on disk
 open_dataset, report   what was imported, and what the checks found
 """
 

@@ -121,7 +121,7 @@ def describe(
     if numbers["differing_labels"]:
         warnings.append(
             f"{numbers['differing_labels']} pairs of duplicates have different labels: "
-            "one of each pair must be wrong."
+            "look whether one of each pair is wrong."
         )
     if numbers["across_splits"] and own_splits:
         warnings.append(

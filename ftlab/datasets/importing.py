@@ -15,12 +15,12 @@ import numpy as np
 from PIL import Image
 
 from ..records import BadInput
-from . import checks, splits, store
+from . import checks, masks, splits, store
 from .dicom import patient
 from .images import read_image
 from .labelling import Item, label_items
 from .listing import Listing
-from .sources import gather
+from .sources import gather, table_columns
 from .store import Dataset, Progress
 
 UNREADABLE = 0.05  # of the images: above it the import stops
@@ -35,6 +35,7 @@ class Reading:
 
     item: Item
     file: str  # where it is kept, relative to the data set's folder
+    mask: str  # as file; "" where there is none
     print: checks.Print
     patient: str | None  # a digest, of a DICOM file
     notes: tuple[str, ...]
@@ -50,23 +51,29 @@ def import_dataset(
     label_column: str | None = None,
     group_column: str | None = None,
     split_column: str | None = None,
+    mask_column: str | None = None,
     fractions: Sequence[float] = (0.64, 0.16, 0.20),
     seed: int = 0,
+    per_class: int | None = None,
     progress: Progress | None = None,
+    drawing: Progress | None = None,
 ) -> Dataset:
-    """Import a folder of class folders, a zip, images and a CSV, an .npz, DICOM or a hub id.
+    """Import a folder of class folders, a zip, images and a CSV, an .npz, DICOM, hub or phantom.
 
     Args:
         root: the data folder.
-        source: a path, or "hub:owner/name".
+        source: a path, "hub:owner/name" or "phantom:modality".
         name: of the new data set: letters, digits, - and _.
         labels: a CSV with one row per image; the columns are looked for under their usual names
             unless they are named. Without it class folders are the labels.
         group_column: what must not straddle splits: patient, lesion, video.
         split_column: the data set's own splits; otherwise they are made here.
+        mask_column: a picture as large as the image that is black but for what makes its class.
         fractions: of train, val and test.
-        seed: decides who goes into which split.
+        seed: decides who goes into which split, and what a phantom shows.
+        per_class: how many images of a phantom to draw, 100 by default.
         progress: called with (images read, images in all).
+        drawing: called before that with (images drawn, images in all) of a phantom.
 
     Raises:
         BadInput: the source, its labels or the sizes of its classes do not allow it.
@@ -78,10 +85,12 @@ def import_dataset(
     if len(fractions) != 3 or not all(f > 0 for f in fractions) or abs(sum(fractions) - 1) > 1e-6:
         raise BadInput("Three fractions above 0 are needed (train, val, test) that sum to 1.")
     work = root / f".{name}.{secrets.token_hex(4)}.tmp"
-    columns = dict(path=path_column, label=label_column, group=group_column, split=split_column)
+    named = dict(path=path_column, label=label_column, group=group_column, split=split_column,
+                 mask=mask_column)  # fmt: skip
+    columns = table_columns(str(source), labels, named, per_class)
     try:
         work.mkdir(parents=True)
-        listing = gather(str(source), work / "unpacked")
+        listing = gather(str(source), work / "unpacked", per_class, seed, drawing)
         items = label_items(listing, labels and Path(labels), columns)
         classes = _classes(items)
         readings = _read_all(items, classes, work, listing, progress)
@@ -116,11 +125,13 @@ def _read_all(
     """Read every image once and keep its file; the unreadable go to the listing's skipped."""
     for index in range(len(classes)):
         (work / "images" / str(index)).mkdir(parents=True)
+    if any(item.masks for item in items):
+        (work / masks.FOLDER).mkdir()
 
     def read(numbered: tuple[int, Item]) -> Reading | str:
         number, item = numbered
         try:
-            return _read(item, f"images/{classes.index(item.label)}/{number:06d}", work)
+            return _read(item, f"{classes.index(item.label)}/{number:06d}", work)
         except BadInput as error:
             return str(error)
 
@@ -143,20 +154,26 @@ def _read_all(
     return readings
 
 
-def _read(item: Item, stem: str, work: Path) -> Reading:
-    """Read an image and keep its bytes, or of a DICOM file its picture and a patient's digest."""
+def _read(item: Item, place: str, work: Path) -> Reading:
+    """Read an image and keep its bytes, or of a DICOM file its picture and a patient's digest.
+
+    place: <class index>/<n>, of the files to write.
+    """
     picture = read_image(item.path)
     digest, notes = None, picture.notes
     data = item.path.read_bytes()
     if data[128:132] == b"DICM":
-        file = f"{stem}.png"
+        file = f"images/{place}.png"
         Image.fromarray(picture.pixels).save(work / file)
         digest = patient(data)
         notes = (*notes, "DICOM: the picture was kept as 8-bit PNG, the rest of the file was not")
     else:
-        file = stem + PurePosixPath(item.name).suffix.lower()
+        file = f"images/{place}{PurePosixPath(item.name).suffix.lower()}"
         (work / file).write_bytes(data)
-    return Reading(item, file, checks.fingerprint(picture.pixels), digest, notes)
+    mask = f"{masks.FOLDER}/{PurePosixPath(place).name}.png"
+    if not item.masks or not masks.keep(item.masks, picture.pixels.shape[:2], work / mask):
+        mask = ""
+    return Reading(item, file, mask, checks.fingerprint(picture.pixels), digest, notes)
 
 
 def _checked(
@@ -172,7 +189,13 @@ def _checked(
     listing.warnings += _judge(labels, groups, split, classes, own=bool(own[0]))
     numbers, warnings = checks.describe(exact, near, labels, split, own_splits=bool(own[0]))
     listing.warnings += warnings
+    if lost := sum(bool(r.item.masks and not r.mask) for r in readings):
+        listing.warnings.append(
+            f"{lost} masks cannot be read or are of another shape than their image: these images "
+            "have none."
+        )
 
+    notes = [note for r in readings for note in r.notes] + [listing.note] * len(readings)
     pixels = [r.print.pixels for r in readings]
     manifest = {
         "classes": classes,
@@ -182,12 +205,13 @@ def _checked(
         "fractions": list(fractions),
         "grouped": grouped,
         "duplicates": numbers,
-        "notes": dict(Counter(note for r in readings for note in r.notes)),
+        "notes": dict(Counter(filter(None, notes))),
         "skipped": [{"file": file, "reason": reason} for file, reason in sorted(listing.skipped)],
         "warnings": listing.warnings,
     }
     columns = ([r.file for r in readings], [r.item.name for r in readings],
-               [r.item.label for r in readings], groups, split, pixels)  # fmt: skip
+               [r.item.label for r in readings], groups, split, pixels,
+               [r.mask for r in readings])  # fmt: skip
     rows = [dict(zip(store.COLUMNS, row, strict=True)) for row in zip(*columns, strict=True)]
     return manifest, rows
 

@@ -6,12 +6,13 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from ..records import BadInput
-from .listing import Listing, is_table
+from .listing import Listing, endings, is_table, plain_path
+from .masks import FOLDER, mask_names, of_rows
 
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -21,7 +22,9 @@ SPLITS = {
 COLUMNS = {  # what a column is called where nobody said
     "path": ("path", "file", "file_name", "filename", "image", "image_path", "image_id"),
     "label": ("label", "class", "dx", "diagnosis", "target", "category"),
+    "mask": ("mask", "mask_path"),
 }
+NEEDED = ("path", "label")
 MAX_NAME = 80  # characters of a class name
 MISSING = 0.05  # of the table's rows: with more images missing the import stops
 MAX_TABLE = 50 * 2**20  # bytes
@@ -36,6 +39,7 @@ class Item:
     label: str
     group: str | None = None
     split: str | None = None
+    masks: tuple[Path, ...] = ()
 
 
 def label_items(
@@ -47,20 +51,30 @@ def label_items(
 
     Args:
         labels: a CSV file on disk or, by its name, inside the source.
-        columns: the table's columns for path, label, group and split, None where not named.
+        columns: the table's columns for path, label, group, split and mask, None where not named.
 
     Raises:
         BadInput: no labels to be found, or labels that cannot be used.
     """
-    depth, first = _layout(listing)
-    folders = {n.split("/")[first] for n in listing.files if n.count("/") > first}
+    plain = _without_masks(listing)
+    depth, first = _layout(plain)
+    folders = {n.split("/")[first] for n in plain.files if n.count("/") > first}
     tables = any(map(is_table, listing.files))
     if labels or any(columns.values()) or not folders or (len(folders) == 1 and tables):
         items = _from_table(listing, _table(listing, labels), columns)
     else:
-        items = _from_folders(listing, depth, first)
+        items = _from_folders(plain, depth, first)
+        _report_masks(listing, listing.files.keys() - plain.files)
     _report_clashes(items, listing)
     return sorted(items, key=lambda item: item.name)
+
+
+def _without_masks(listing: Listing) -> Listing:
+    """The listing without what is a mask by its name; skipped and warnings are still its own."""
+    masks = mask_names(listing.files)
+    files = {name: path for name, path in listing.files.items() if name not in masks}
+    folders = {name for name in listing.folders if FOLDER not in name.lower().split("/")}
+    return replace(listing, files=files, folders=folders)
 
 
 def _layout(listing: Listing) -> tuple[int, int]:
@@ -129,6 +143,14 @@ def _report_clashes(items: list[Item], listing: Listing) -> None:
             listing.warnings.append(f"Classes that differ only in case or spaces: {shown}.")
 
 
+def _report_masks(listing: Listing, left_out: Collection[str]) -> None:
+    if left_out:
+        listing.warnings.append(
+            f"{len(left_out)} masks (in a folder masks, or named x_mask beside x) were left out: "
+            "name them in a table with --mask-column."
+        )
+
+
 def _table(listing: Listing, labels: Path | None) -> Path:
     if labels is not None:
         if labels.is_file():
@@ -149,14 +171,21 @@ def _table(listing: Listing, labels: Path | None) -> Path:
 
 def _from_table(listing: Listing, table: Path, columns: Mapping) -> list[Item]:
     rows, column = _rows(table, columns)
-    files = _by_suffix([name for name in listing.files if not is_table(name)])
+    files = {name for name in listing.files if not is_table(name)}
+    named = [column["path"], column["mask"]]
+    cells = [[row[name].strip() if name else "" for name in named] for row in rows]
+    masks, lost = of_rows(cells, files)
+    if lost:
+        listing.warnings.append(
+            f"{lost} masks that the table names are not in the source: their images have none."
+        )
+    by_name = mask_names(files)
+    images = endings(files - by_name - set(masks), files - set(masks))
     items: dict[str, Item] = {}
     missing = []
-    for row in rows:
-        given = row[column["path"]].strip()
-        wanted = unicodedata.normalize("NFC", given.replace("\\", "/")).removeprefix("./")
+    for row, (given, _), mask in zip(rows, cells, masks, strict=True):
         label = class_name(row[column["label"]])
-        name = files.get(wanted)
+        name = images.get(plain_path(given))
         if not name:
             missing.append((given, "in the table of labels, but not in the source"))
             continue
@@ -167,23 +196,25 @@ def _from_table(listing: Listing, table: Path, columns: Mapping) -> list[Item]:
             raise BadInput(f"{given} has several labels ({label}); ftlab takes one per image.")
         group = row[column["group"]].strip() if column["group"] else None
         split = _split(row[column["split"]]) if column["split"] else None
-        item = Item(name, listing.files[name], label, group or None, split)
-        if items.setdefault(name, item).label != label:
-            raise BadInput(f"{given} is listed as {items[name].label!r} and as {label!r}.")
+        item = items.setdefault(name, Item(name, listing.files[name], label, group or None, split))
+        if item.label != label:
+            raise BadInput(f"{given} is listed as {item.label!r} and as {label!r}.")
+        if mask:  # an image of several lesions may have a row and a mask for each
+            items[name] = replace(item, masks=(*item.masks, listing.files[mask]))
     if len(missing) > MISSING * len(rows):
         raise BadInput(
             f"{len(missing)} of {len(rows)} rows of the table name an image that the source lacks "
             f"(first {missing[0][0]!r}): is {column['path']!r} the column of paths?"
         )
     listing.skipped.extend(missing)
-    unlisted = sum(not is_table(name) for name in listing.files) - len(items)
-    if unlisted:
+    _report_masks(listing, by_name - set(masks) - set(items))
+    if unlisted := len(files - by_name - set(masks) - set(items)):
         listing.warnings.append(f"{unlisted} images without a row in the table were left out.")
     return list(items.values())
 
 
 def _rows(table: Path, columns: Mapping) -> tuple[list[dict[str, str]], dict[str, str | None]]:
-    """The table's rows, and which column holds path, label, group and split."""
+    """The table's rows, and which column holds path, label, group, split and mask."""
     if table.stat().st_size > MAX_TABLE:
         raise BadInput(f"The table of labels is larger than {MAX_TABLE // 2**20} MB.")
     try:
@@ -203,7 +234,7 @@ def _column(what: str, given: str | None, found: list[str]) -> str | None:
     if given is None:
         by_fold = {name.strip().casefold(): name for name in found}
         known = [by_fold[name] for name in COLUMNS.get(what, ()) if name in by_fold]
-        if known or what not in COLUMNS:
+        if known or what not in NEEDED:
             return known[0] if known else None
     elif given in found:
         return given
@@ -223,21 +254,3 @@ def _split(cell: str) -> str:
         raise BadInput(
             f"The split column holds {cell.strip()!r}: every row needs train, val or test."
         ) from None
-
-
-def _by_suffix(names: list[str]) -> dict[str, str | None]:
-    """File names by every ending that is theirs alone, with and without their suffix.
-
-    So a table may leave out folders around the images, or write ISIC_0024306 for a .jpg. An ending
-    that several files share leads to None, unless it is the whole name of one of them.
-    """
-    found: dict[str, str | None] = {}
-    for name in names:
-        plain = unicodedata.normalize("NFC", name)
-        for whole in {plain, plain.removesuffix(PurePosixPath(plain).suffix)}:
-            parts = whole.split("/")
-            for start in range(len(parts)):
-                ending = "/".join(parts[start:])
-                found[ending] = None if ending in found else name
-    found.update((unicodedata.normalize("NFC", name), name) for name in names)
-    return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -16,11 +18,12 @@ CLUTTER = frozenset(("__macosx", "thumbs.db", "desktop.ini"))  # and whatever st
 class Listing:
     """What a source holds. Names are relative, with "/" between folders, as the source has them."""
 
-    kind: str  # folder, zip, npz or hub
+    kind: str  # folder, zip, npz, hub or phantom:<modality>
     files: dict[str, Path] = field(default_factory=dict)  # images and tables by name
     folders: set[str] = field(default_factory=set)
     skipped: list[tuple[str, str]] = field(default_factory=list)  # (name, reason)
     warnings: list[str] = field(default_factory=list)
+    note: str | None = None  # what a person should know of every image
 
 
 def is_clutter(name: str) -> bool:
@@ -43,3 +46,32 @@ def why_not(name: str) -> str | None:
 def is_table(name: str) -> bool:
     """Whether a file is a table of labels by its name."""
     return name.lower().endswith(".csv")
+
+
+def plain_path(cell: str) -> str:
+    """A path as a table may write it, as names in a listing are written."""
+    return unicodedata.normalize("NFC", cell.strip().replace("\\", "/")).removeprefix("./")
+
+
+def endings(first: Iterable[str], names: Iterable[str]) -> dict[str, str | None]:
+    """File names by every ending that is theirs alone, with and without their suffix.
+
+    So a table may leave out folders around the images, or write ISIC_0024306 for a .jpg. An ending
+    that several files share leads to None, unless it is the whole name of one of them, or one of
+    them alone is among the `first`.
+    """
+    found = _endings(names)
+    found.update((ending, name) for ending, name in _endings(first).items() if name)
+    return found
+
+
+def _endings(names: Iterable[str]) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    whole = {unicodedata.normalize("NFC", name): name for name in names}
+    for plain, name in whole.items():
+        for known in {plain, plain.removesuffix(PurePosixPath(plain).suffix)}:
+            parts = known.split("/")
+            for start in range(len(parts)):
+                ending = "/".join(parts[start:])
+                found[ending] = None if ending in found else name
+    return {**found, **whole}

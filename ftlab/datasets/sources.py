@@ -1,13 +1,14 @@
 """Every source becomes one listing of names and the files that hold their bytes.
 
-A folder is listed where it lies; a zip is unpacked, an npz written out and a hub data set
-downloaded first. What the names mean (classes, splits) is decided in labelling.py.
+A folder is listed where it lies; a zip is unpacked, an npz written out, a hub data set downloaded
+and a phantom drawn first. What the names mean (classes, splits) is decided in labelling.py.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..records import BadInput
@@ -15,18 +16,35 @@ from .archives import unpack
 from .hub import download
 from .listing import Listing, is_clutter, why_not
 from .npz import write_out
+from .store import Progress
+
+PHANTOM = "phantom:"
+PER_CLASS = 100  # phantoms where nobody said how many
+ENOUGH = 64  # phantoms to draw for which a process is worth its start
+Columns = Mapping[str, str | None]  # path, label, group, split and mask -> the table's column
 
 
-def gather(source: str, work: Path) -> Listing:
-    """List a source: a folder, a .zip, a .npz, or a data set of the Hugging Face hub.
+def gather(
+    source: str,
+    work: Path,
+    per_class: int | None = None,
+    seed: int = 0,
+    drawing: Progress | None = None,
+) -> Listing:
+    """List a source: a folder, a .zip, a .npz, a data set of the Hugging Face hub, or a phantom.
 
     Args:
-        source: a path, or "hub:owner/name" ("owner/name" alone where no such path exists).
+        source: a path, "hub:owner/name" ("owner/name" alone where no such path exists), or
+            "phantom:modality".
         work: a folder, not yet made, for what has to be unpacked first.
+        per_class, seed: how many phantoms, and which.
+        drawing: called with (phantoms drawn, phantoms in all).
 
     Raises:
         BadInput: there is no such source, or it is refused as a whole.
     """
+    if source.startswith(PHANTOM):
+        return _draw(source, work, PER_CLASS if per_class is None else per_class, seed, drawing)
     if source.startswith("hub:"):
         return _hub(source.removeprefix("hub:"))
     path = Path(source).expanduser()
@@ -60,6 +78,37 @@ def _list_folder(root: Path, kind: str) -> Listing:
                 listing.skipped.append((inner, reason))
             else:
                 listing.files[inner] = here / name
+    return listing
+
+
+def table_columns(source: str, labels: Path | None, columns: Columns, per_class) -> Columns:
+    """The columns to read: those that were named, or those of a phantom, which knows its own.
+
+    Raises:
+        BadInput: an option was given that this kind of source has no use for.
+    """
+    if not source.startswith(PHANTOM):
+        if per_class is not None:
+            raise BadInput(
+                "--per-class is for phantoms (phantom:chest_xray and others): leave it out."
+            )
+        return columns
+    if labels or any(columns.values()):
+        raise BadInput("A phantom brings its own table: leave out --labels and all --…-column.")
+    if per_class is not None and per_class < 1:
+        raise BadInput(f"--per-class is at least 1, not {per_class}.")
+    return dict(path="file", label="label", group="group", split=None, mask="mask")
+
+
+def _draw(source: str, work: Path, per_class: int, seed: int, drawing: Progress | None) -> Listing:
+    from .. import phantoms  # here, because scipy is slow to load
+
+    modality = source.removeprefix(PHANTOM)
+    total = phantoms.total(modality, per_class)
+    processes = max(1, min(len(os.sched_getaffinity(0)), total // ENOUGH))
+    phantoms.write(modality, work, per_class, seed, drawing, processes)
+    listing = _list_folder(work, source)
+    listing.note = f"synthetic: drawn by ftlab from seed {seed}, no patient"
     return listing
 
 

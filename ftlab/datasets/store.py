@@ -2,8 +2,9 @@
 
 data/<name>/
   manifest.json                   classes, hash, how it was imported, what the checks found
-  items.csv                       file, original, label, group, split, sha256 of the pixels
+  items.csv                       file, original, label, group, split, sha256 of the pixels, mask
   images/<class index>/<n>.<ext>  the originals, byte for byte (of DICOM only the picture)
+  masks/<n>.png                   1 bit a pixel, of the images that have one
   arrays/<size>.npy               (N, size, size, 3) uint8, made when first asked for
 """
 
@@ -25,9 +26,10 @@ import numpy as np
 from ..records import BadInput
 from . import splits as split_names
 from .images import read_image, resize
+from .masks import read_mask
 
 FORMAT = 1
-COLUMNS = ("file", "original", "label", "group", "split", "pixels")
+COLUMNS = ("file", "original", "label", "group", "split", "pixels", "mask")
 Progress = Callable[[int, int], None]  # (images done, images in all)
 
 
@@ -43,11 +45,27 @@ class Dataset:
     groups: np.ndarray  # (N,) str: patient, lesion or video; an image without one is its own
     grouped: bool  # whether any group is known
     splits: np.ndarray  # (N,) str: train, val or test
+    masks: tuple[str, ...]  # (N,) relative to the folder, "" where an image has none
     hash: str  # sha256 over classes, pixels, labels and splits
 
     def indices(self, split: str) -> np.ndarray:
         """Places (n,) of a split's images, in order."""
         return np.flatnonzero(self.splits == split)
+
+    def mask(self, index: int) -> np.ndarray | None:
+        """Where in an image the thing that makes its class is: (H, W) bool, or None if unknown.
+
+        A mask of nothing says that there is nothing to see.
+
+        Raises:
+            BadInput: a mask that was imported is gone or damaged.
+        """
+        if not self.masks[index]:
+            return None
+        try:
+            return read_mask(self.folder / self.masks[index])
+        except BadInput as error:
+            raise self._broken(self.masks[index], error) from error
 
     def array(self, size: int, progress: Progress | None = None) -> np.ndarray:
         """All images at one size, (N, size, size, 3) uint8, memory-mapped and read-only.
@@ -76,13 +94,15 @@ class Dataset:
             try:
                 array[n] = resize(read_image(self.folder / file).pixels, size)
             except BadInput as error:
-                reason = f"{self.name}/{file}: {error}; import the data set again."
-                raise BadInput(reason) from error
+                raise self._broken(file, error) from error
             if progress:
                 progress(n + 1, len(self.files))
         array.flush()
         with open(path, "rb") as file:
             os.fsync(file.fileno())
+
+    def _broken(self, file: str, reason: BadInput) -> BadInput:
+        return BadInput(f"{self.name}/{file}: {reason}; import the data set again.")
 
 
 def content_hash(classes, pixels, labels: np.ndarray, splits: np.ndarray) -> str:
@@ -132,6 +152,7 @@ def open_dataset(root: Path, name: str) -> Dataset:
         groups=np.array([item["group"] for item in items]),
         grouped=manifest["grouped"],
         splits=np.array([item["split"] for item in items]),
+        masks=tuple(item.get("mask", "") for item in items),  # data sets of old have no column
         hash=manifest["hash"],
     )
 
@@ -179,6 +200,7 @@ def report(dataset: Dataset) -> dict:
         "images": len(dataset.files),
         "classes": dict(zip(names, sum(counts.values()).tolist(), strict=True)),
         "groups": len(np.unique(dataset.groups)) if dataset.grouped else None,
+        "masks": sum(map(bool, dataset.masks)),
         "splits": {split: int(n.sum()) for split, n in counts.items()},
         "classes_by_split": {
             split: dict(zip(names, n.tolist(), strict=True)) for split, n in counts.items()

@@ -17,9 +17,9 @@ from .drawing import Dice, Scene, soft
 CLASSES = ("normal", "nodule", "consolidation", "effusion")
 # Ranges of (added attenuation, size): radius, radius and height of the fluid, in half pictures.
 DIFFICULTY = {
-    "nodule": ((0.30, 0.65), (0.070, 0.130)),
-    "consolidation": ((0.28, 0.60), (0.20, 0.36)),
-    "effusion": ((0.45, 0.80), (0.18, 0.50)),
+    "nodule": ((0.50, 0.80), (0.095, 0.150)),
+    "consolidation": ((0.45, 0.75), (0.25, 0.38)),
+    "effusion": ((0.55, 0.85), (0.27, 0.50)),
 }
 NOISE = (0.010, 0.030)
 LETTERS = {

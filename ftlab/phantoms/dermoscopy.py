@@ -16,9 +16,9 @@ from .drawing import Dice, Scene, soft
 CLASSES = ("naevus", "melanoma", "keratosis")
 # Ranges of (how much a lesion shows the signs of its class, radius in half pictures).
 DIFFICULTY = {
-    "naevus": ((0.0, 0.8), (0.20, 0.50)),
-    "melanoma": ((0.10, 0.70), (0.20, 0.55)),
-    "keratosis": ((0.10, 0.70), (0.20, 0.55)),
+    "naevus": ((0.0, 0.15), (0.20, 0.50)),
+    "melanoma": ((0.78, 1.0), (0.26, 0.55)),
+    "keratosis": ((0.78, 1.0), (0.26, 0.55)),
 }
 MELANIN = np.array((0.52, 0.92, 1.25), np.float32)  # absorption of red, green and blue
 BLOOD = np.array((0.06, 0.55, 0.42), np.float32)

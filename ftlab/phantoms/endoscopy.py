@@ -14,7 +14,7 @@ from .drawing import Dice, Scene, soft
 
 CLASSES = ("none", "grasper", "hook", "clipper")
 # Range of an instrument's scale, and of the haze that hides it (0: none, 1: all).
-DIFFICULTY = {"scale": (0.85, 1.4), "haze": (0.0, 0.25)}
+DIFFICULTY = {"scale": (2.2, 2.8), "haze": (0.0, 0.08)}
 SMOKE = (0.25, 0.6)
 STEEL, SHAFT = np.array((0.62, 0.63, 0.66), np.float32), np.array((0.17, 0.17, 0.19), np.float32)
 RED, FAT, LIVER, PALE = (
@@ -109,7 +109,7 @@ def _instrument(label: str, rng: Generator, x, y, size: int):
 
 def _grasper(rng: Generator, u, v):
     """Two slim jaws with a window and teeth, more or less open."""
-    gape, long = rng.uniform(0.08, 0.26) * rng.uniform(0.5, 1.0), rng.uniform(0.42, 0.55)
+    gape, long = rng.uniform(0.12, 0.26) * rng.uniform(0.7, 1.0), rng.uniform(0.42, 0.55)
     parts = []
     for side in (-1, 1):
         ends = (0.0, side * 0.02, long, side * (gape + 0.015))
@@ -126,7 +126,7 @@ def _grasper(rng: Generator, u, v):
 
 def _hook(rng: Generator, u, v):
     """A thin bent wire behind a pale sleeve."""
-    long, bend = rng.uniform(0.26, 0.40), rng.uniform(0.14, 0.28) * rng.uniform(0.6, 1.0)
+    long, bend = rng.uniform(0.26, 0.40), rng.uniform(0.18, 0.30) * rng.uniform(0.75, 1.0)
     sleeve = d.capsule(u, v, 0.0, 0.0, 0.10, 0.0, 0.050)
     wire = d.capsule(u, v, 0.08, 0.0, long, 0.0, 0.026)
     heel = d.capsule(u, v, long, 0.0, long + 0.02, bend, 0.026, 0.020)

@@ -1,0 +1,99 @@
+"""From what a person asks to a study on disk, after making sure that it can be trained."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from . import datasets, presence, schedule, strategies, studies
+from .records import BadInput, Settings
+from .studies import Cell, Study
+
+MAX_SEEDS = 100
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a study is asked: a data set, backbones, strategies and seeds, and how to train.
+
+    weights: pretrained (each backbone's own), imagenet, bundled, random, or a file's path.
+    knobs: strategy -> {knob: value}; what is not given takes the strategy's default.
+    name: of the study; "" makes one from the data set and the question.
+    """
+
+    data: str
+    backbones: Sequence[str]
+    strategies: Sequence[str]
+    seeds: Sequence[int] = (0,)
+    settings: Settings = Settings()
+    weights: str = "pretrained"
+    knobs: Mapping[str, dict] = field(default_factory=dict)
+    name: str = ""
+
+
+def ask(question: Question, home: Path, alone: bool) -> Path:
+    """Write a study's question, or extend the one of its name; its folder. As `Lab.ask`."""
+    study = _study(question, home)
+    study = replace(study, weights=_weights(study.backbones, question.weights, home))
+    study = replace(study, name=study.name or f"{study.data}-{study.digest()}")
+    folder = home / "checkpoints" / study.name
+    if alone and presence.locked(folder):
+        raise presence.busy(folder)
+    if (folder / "study.json").exists():
+        before = studies.read(folder)
+        if not before.same_question(study):
+            raise BadInput(
+                f"The study {study.name} asks something else (data, weights or settings differ): "
+                "choose another --name."
+            )
+        study = before.joined(study)
+    studies.save(folder, study)
+    if not presence.locked(folder):
+        schedule.forgive(folder, study)
+    return folder
+
+
+def _study(question: Question, home: Path) -> Study:
+    """The question as a study without weights, every plan of it written once to see that it can."""
+    from . import backbones, train  # and with them torch
+
+    data = datasets.open_dataset(home / "data", question.data)
+    train.check(question.settings)
+    if not 1 <= len(question.seeds) <= MAX_SEEDS:
+        raise BadInput(f"A study has 1 to {MAX_SEEDS} seeds, not {len(question.seeds)}.")
+    study = Study(
+        name=question.name,
+        data=question.data,
+        data_hash=data.hash,
+        classes=data.classes,
+        backbones=tuple(dict.fromkeys(question.backbones)),
+        strategies=tuple(strategies.parse_names(question.strategies)),
+        seeds=tuple(question.seeds),
+        weights={},
+        settings=question.settings,
+        knobs=dict(question.knobs),
+    )
+    for backbone in study.backbones:
+        layout = backbones.layout(backbone)
+        for strategy in dict.fromkeys((*study.strategies, *study.knobs)):
+            studies.plan_of(study, Cell(backbone, strategy, 0), layout, None)
+    if not re.fullmatch(r"[A-Za-z0-9_-]{0,100}", study.name):
+        raise BadInput(f"A study's name has letters, digits, - and _ only, not {study.name!r}.")
+    return study
+
+
+def _weights(backbones: Sequence[str], given: str, home: Path) -> dict:
+    """The record of theta_0, after making sure that every backbone has it on this machine."""
+    from . import weights
+
+    nameless = {"name": None, "checksum": None}
+    if given == "random":
+        return {"kind": "random", **nameless}
+    for backbone in backbones:
+        theta0 = weights.load(backbone, given)
+    if theta0.kind == "file":
+        weights.keep(theta0, home / "cache")
+        return theta0.record
+    return {"kind": "pretrained", **nameless}

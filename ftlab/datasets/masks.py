@@ -1,0 +1,70 @@
+"""Masks: where in an image the thing that makes its class is to be seen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from ..records import BadInput
+from .images import read_image
+from .listing import endings, is_table, plain_path
+
+FOLDER = "masks"
+BESIDE = re.compile(r"(.+)_mask(_\d+)?", re.IGNORECASE)  # a stem; the first group is the image's
+DARK = 8  # of what is read as black the brightness is at most that part of the brightest pixel's
+
+
+def mask_names(files: Iterable[str]) -> set[str]:
+    """The files that are masks by their names: in a folder masks, or x_mask.png beside x.png."""
+    names = {name: PurePosixPath(name) for name in files if not is_table(name)}
+    stems = {path.with_suffix("") for path in names.values()}
+    found = set()
+    for name, path in names.items():
+        beside = BESIDE.fullmatch(path.stem)
+        in_folder = FOLDER in (part.lower() for part in path.parent.parts)
+        if in_folder or (beside and path.with_name(beside[1]) in stems):
+            found.add(name)
+    return found
+
+
+def of_rows(cells: Iterable[tuple[str, str]], files: set[str]) -> tuple[list[str | None], int]:
+    """The mask file that each row of a table names, and how many name one that is not there.
+
+    cells: what each row has for its image and for its mask.
+    """
+    by_name = mask_names(files)
+    images, masks = endings(files - by_name, files), endings(by_name, files)
+    found, missing = [], 0
+    for image, wanted in cells:
+        name = masks.get(plain_path(wanted)) if wanted else None
+        found.append(name if name != images.get(plain_path(image)) else None)
+        missing += bool(wanted) and not found[-1]
+    return found, missing
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A picture as a mask (H, W) bool: whatever is not black, or nearly so as a JPEG leaves it.
+
+    Values of 0 and 1, 0 and 255, labels up to 7 and colours all do.
+
+    Raises:
+        BadInput: the picture cannot be read.
+    """
+    grey = read_image(path).pixels.max(axis=2)
+    return grey > grey.max() // DARK
+
+
+def keep(sources: Iterable[Path], shape: tuple[int, int], target: Path) -> bool:
+    """Write the union of an image's masks as a 1-bit PNG; whether all could be read and fit it."""
+    try:
+        masks = [read_mask(source) for source in sources]
+    except BadInput:
+        return False
+    if any(mask.shape != shape for mask in masks):
+        return False
+    Image.fromarray(np.logical_or.reduce(masks)).save(target)
+    return True

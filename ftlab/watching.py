@@ -1,0 +1,83 @@
+"""How a study is getting on, from small files only: cheap enough to ask every second."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from . import runs, schedule, studies, tuning, worker
+from .studies import Cell, Study
+
+SHOWN = ("epoch", "phase", "train_loss", "val", "seconds", "lrs", "best")
+
+
+def summary(folder: Path) -> dict:
+    """{study, data, classes, backbones, strategies, seeds, state} of a study."""
+    study = studies.read(folder)
+    kept = ("data", "classes", "backbones", "strategies", "seeds")
+    asked = {key: getattr(study, key) for key in kept}
+    return {"study": study.name, **asked, "state": studies.state(folder, study)}
+
+
+def watch(home: Path, folder: Path) -> dict:
+    """{study, state, reason, ahead, epochs_done, epochs, seconds_left, runs} of a study.
+
+    runs: [{run, strategy, backbone, seed, state, epochs_done, epochs, reason}], the epochs of a
+    first seed's run under --lr auto being those of its candidates. reason: why it failed, else
+    None. ahead: how many studies of the queue come first, None where it waits in none. A study
+    that waits in the queue is queued, whatever stopped it before.
+    """
+    study = studies.read(folder)
+    states, state = studies.run_states(folder, study), studies.state(folder, study)
+    waiting = [] if state == "running" else [row["study"] for row in worker.queued(home)]
+    ahead = waiting.index(folder.name) if folder.name in waiting else None
+    rows = [_row(folder, study, cell, states[cell.name]) for cell in studies.cells(study)]
+    return {
+        "study": study.name,
+        "state": state if ahead is None else "queued",
+        "reason": _reason(folder) if state == "failed" else None,
+        "ahead": ahead,
+        **schedule.progress(folder, study),
+        "runs": rows,
+    }
+
+
+def _row(folder: Path, study: Study, cell: Cell, state: str) -> dict:
+    trains = [cell]
+    if cell == tuning.first(study, cell):
+        trains = tuning.candidates(study, cell) or trains
+    done = sum(_epochs(each.folder(folder)) for each in trains)
+    over = state in ("finished", "failed")
+    return {
+        "run": cell.name,
+        "strategy": cell.strategy,
+        "backbone": cell.backbone,
+        "seed": cell.seed,
+        "state": state,
+        "epochs_done": done,
+        "epochs": done if over else study.settings.epochs * len(trains),
+        "reason": _reason(cell.folder(folder)) if state == "failed" else None,
+    }
+
+
+def _epochs(folder: Path) -> int:
+    """How many epochs a diary has; a line that is being written does not count."""
+    try:
+        return (folder / "epochs.jsonl").read_bytes().count(b"\n")
+    except FileNotFoundError:
+        return 0
+
+
+def _reason(folder: Path) -> str | None:
+    try:
+        return (folder / "error.txt").read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+
+
+def diaries(folder: Path) -> dict[str, list[dict]]:
+    """{run: [{epoch, phase, train_loss, val, seconds, lrs, best}]} of all runs, some still []."""
+    return {
+        cell.name: [{k: asdict(e)[k] for k in SHOWN} for e in runs.diary(folder / cell.name)]
+        for cell in studies.cells(studies.read(folder))
+    }
