@@ -1,0 +1,38 @@
+"""The app: four tabs on the lab's verbs. Everything here may go, and the science still runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+    from .mode import Mode
+
+
+def build(lab, mode: Mode) -> gr.Blocks:
+    """The page: header, four tabs, footer; `lab` is a Lab, or whatever has its verbs."""
+    import gradio as gr
+
+    from . import compare, data, endpoints, finetune, results, words
+
+    with gr.Blocks(title="ftlab", analytics_enabled=False, delete_cache=(3600, 86400)) as demo:
+        gr.HTML(words.HEADER)
+        with gr.Tabs() as tabs:
+            with gr.Tab("Compare", id="compare"):
+                comparing = compare.tab(lab, mode)
+            with gr.Tab("Fine-tune", id="finetune"):
+                tuning = finetune.tab(lab, mode)
+            with gr.Tab("Results", id="results") as at_results:
+                found = results.tab(lab, mode)
+            with gr.Tab("Data", id="data") as at_data:
+                holding = data.tab(lab, mode)
+        gr.HTML(words.footer(lab.strategies()))
+        comparing.load(demo)
+        tuning.load(demo)
+        found.refresh(at_results.select)
+        holding.refresh(demo.load, at_data.select)
+        comparing.follow(found.open.click, found.picked)
+        found.open.click(lambda: gr.Tabs(selected="compare"), None, tabs)
+        endpoints.publish(demo, lab)
+    return demo

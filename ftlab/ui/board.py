@@ -1,0 +1,206 @@
+"""What the Results tab says in words and tables: verdicts, the leaderboard, votes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from html import escape as esc
+from statistics import fmean
+
+from .charts import Cell, basis, rates
+from .parts import NONE, duration, percent, term
+from .ranking import MARKS, mark
+
+WORDS = ("balanced accuracy", "AUROC", "confidence interval", "seed", "learning rate", "strategy")
+CHOSEN = ' class="ft-chosen"'
+FEW_SEEDS = (
+    "fewer than five seeds, so no p-values, and marks that are not corrected for the number of "
+    "comparisons: one alone proves little"
+)
+CORRECTED = "marks and p-values are corrected for the number of comparisons (Holm)"
+
+
+def cells(answers: Sequence[Mapping]) -> list[Cell]:
+    """The cells of studies' answers that have finished runs, in the order asked."""
+    return [
+        Cell(answer["study"], backbone, answer["leaderboard"], rows)
+        for answer in answers
+        for backbone in answer["leaderboard"]["verdicts"]
+        if (rows := [r for r in answer["leaderboard"]["rows"] if r["backbone"] == backbone])
+    ]
+
+
+def verdicts(found: Sequence[Cell]) -> str:
+    """HTML: one sentence a cell, named where there are several."""
+    lines = []
+    for cell in found:
+        name = f"<strong>{esc(cell.name)}:</strong> " if len(found) > 1 else ""
+        lines.append(
+            f'<p class="ft-verdict">{name}{esc(cell.board["verdicts"][cell.backbone])}</p>'
+        )
+    return "".join(lines)
+
+
+def state(answers: Sequence[Mapping]) -> str:
+    """HTML: what is not finished, and which runs failed with their reasons; else nothing."""
+    lines = []
+    for answer in answers:
+        done = sum(run["state"] == "finished" for run in answer["runs"])
+        if done < len(answer["runs"]):
+            lines.append(f"{answer['study']}: {done} of {len(answer['runs'])} runs have finished.")
+        lines += [
+            f"{run['run']} failed: {run.get('reason', '')}"
+            for run in answer["runs"]
+            if run["state"] == "failed"
+        ]
+    return "".join(f'<p class="ft-muted">{esc(line)}</p>' for line in lines)
+
+
+def caption(found: Sequence[Cell]) -> str:
+    """HTML: what the numbers of the leaderboard rest on, and what its words mean."""
+    rests = dict.fromkeys(f"{basis(cell.rows)}, {rates(cell.board)}" for cell in found)
+    paired = [row["to_full"] for cell in found for row in cell.rows if row["to_full"]]
+    few = all(row["p"] is None for row in paired)
+    tests = f"; {FEW_SEEDS if few else CORRECTED}" if paired else ""
+    words = " · ".join(term(word) for word in WORDS)
+    return (
+        f'<p class="ft-muted">Mean over seeds on the test set with 95 % intervals '
+        f"({esc('; '.join(rests))}); differences to full are paired, seed by seed on the same "
+        f"images{esc(tests)}. What the words mean: {words}.</p>"
+    )
+
+
+def rows(found: Sequence[Cell]) -> list[dict]:
+    """The leaderboard as numbers, units in the names: what the file to download holds."""
+    return [
+        {
+            "study": cell.study,
+            "backbone": cell.backbone,
+            "strategy": row["strategy"],
+            **_estimate("balanced accuracy", row["balanced_accuracy"], "mean", "%"),
+            **_estimate("to full", row["to_full"], "difference", "points"),
+            "paired": mark(row),
+            "p (Holm)": row["to_full"] and row["to_full"]["p_holm"],
+            **_estimate("AUROC", row["auroc"], "mean", "%"),
+            "seeds": len(row["seeds"]),
+            "test images": row["balanced_accuracy"]["images"],
+            "learning rate": row["lr"],
+            "learning rates tuned": cell.board["tuned"],
+            "seconds": row["seconds"],
+            "trained parameters": row["trained_parameters"],
+            "stored bytes": row["stored_bytes"],
+        }
+        for cell in found
+        for row in cell.rows
+    ]
+
+
+def _estimate(name: str, estimate: Mapping | None, key: str, unit: str) -> dict:
+    parts = {f"{name}, {unit}": key, f"{name}, low": "low", f"{name}, high": "high"}
+    return {
+        head: 100 * estimate[part] if estimate and estimate[part] is not None else None
+        for head, part in parts.items()
+    }
+
+
+def table(numbers: Sequence[Mapping]) -> dict:
+    """Those rows for a gr.Dataframe: sorted by their numbers, shown with their intervals."""
+    heads = [name for name in COLUMNS if name not in ALONE or _tells(numbers, name)]
+    return {
+        "headers": heads,
+        "data": [[row.get(COLUMNS[name][0]) for name in heads] for row in numbers],
+        "metadata": {"display_value": [[COLUMNS[n][1](row) for n in heads] for row in numbers]},
+    }
+
+
+def _tells(numbers: Sequence[Mapping], name: str) -> bool:
+    """Whether a column says anything: p-values there may be none, studies and backbones but one."""
+    values = {row[COLUMNS[name][0]] for row in numbers}
+    return len(values) > 1 if name in ("study", "backbone") else values != {None}
+
+
+def _with_interval(name: str, unit: str, sign: str = "") -> Callable[[Mapping], str]:
+    def say(row: Mapping) -> str:
+        mean, low, high = row[f"{name}, {unit}"], row[f"{name}, low"], row[f"{name}, high"]
+        return NONE if mean is None else f"{mean:{sign}.1f} ({low:{sign}.1f} to {high:{sign}.1f})"
+
+    return say
+
+
+COLUMNS = {  # head -> (what sorts it, among the keys of `rows`; what it says)
+    "strategy": ("strategy", lambda row: row["strategy"]),
+    "study": ("study", lambda row: row["study"]),
+    "backbone": ("backbone", lambda row: row["backbone"]),
+    "balanced accuracy, %": ("balanced accuracy, %", _with_interval("balanced accuracy", "%")),
+    "to full, points": ("to full, points", _with_interval("to full", "points", "+")),
+    "paired": (
+        "paired",
+        lambda row: f"{MARKS[row['paired']][0]} {row['paired']}" if row["paired"] else NONE,
+    ),
+    "p (Holm)": ("p (Holm)", lambda row: _number(row["p (Holm)"], ".3g")),
+    "AUROC, %": ("AUROC, %", _with_interval("AUROC", "%")),
+    "seeds": ("seeds", lambda row: str(row["seeds"])),
+    "rate": ("learning rate", lambda row: f"{row['learning rate']:g}"),
+    "time": ("seconds", lambda row: duration(row["seconds"])),
+}
+ALONE = (
+    "study",
+    "backbone",
+    "to full, points",
+    "paired",
+    "p (Holm)",
+)  # left out if they tell nothing
+
+
+def _number(value: float | None, form: str) -> str:
+    return NONE if value is None else f"{value:{form}}"
+
+
+def pair(answer: Mapping, backbone: str, strategies: Sequence[str]) -> list[str]:
+    """The two strategies to look at first: best on validation, and full or else the next."""
+    scores: dict[str, list[float]] = {}
+    for run in answer["runs"]:
+        if run["backbone"] == backbone and run["state"] == "finished":
+            scores.setdefault(run["strategy"], []).append(run["val"]["balanced_accuracy"])
+    ranking = sorted(strategies, key=lambda name: -fmean(scores.get(name, [0.0])))
+    rivals = [name for name in ranking[1:] if name == "full"] or ranking[1:]
+    return ranking[:1] + rivals[:1]
+
+
+# --- disagreements -------------------------------------------------------------------------------
+
+
+def tally(image: Mapping) -> list[tuple[str, list[str]]]:
+    """(class, who predicts it), most votes first."""
+    votes: dict[str, list[str]] = {}
+    for strategy, label in image["votes"].items():
+        votes.setdefault(label, []).append(strategy)
+    return sorted(votes.items(), key=lambda vote: -len(vote[1]))
+
+
+def headline(image: Mapping) -> str:
+    """`7 of 13 right`"""
+    right = sum(label == image["truth"] for label in image["votes"].values())
+    return f"{right} of {len(image['votes'])} right"
+
+
+def votes(images: Sequence[Mapping], chosen: int | None = None) -> str:
+    """HTML table: who votes for what, image by image; `chosen` is the index of one to set off."""
+    lines = [
+        f"<tr{CHOSEN if image['index'] == chosen else ''}>"
+        f"<td class='ft-number'>{image['index']}</td><td>{esc(image['truth'])}</td><td>"
+        + "<br>".join(
+            f"<strong>{esc(label)}</strong> {len(who)}: {esc(', '.join(who))}"
+            for label, who in tally(image)
+        )
+        + f"</td><td class='ft-number'>{percent(image['disagreement'], 0)}</td></tr>"
+        for image in images
+    ]
+    heads = "".join(
+        f'<th scope="col">{head}</th>'
+        for head in ("test image", "truth", "votes", term("disagreement"))
+    )
+    return (
+        '<div class="ft-scroll" tabindex="0"><table class="ft-table">'
+        "<caption>Votes of each strategy's first seed, most disagreement first.</caption>"
+        f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )

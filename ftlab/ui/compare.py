@@ -1,0 +1,227 @@
+"""The Compare tab: one image through every strategy of a study; the page opens on an answer."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import gradio as gr
+
+from ..datasets.archives import unpack
+from ..records import BadInput
+from . import cards, comparison
+from .comparison import Shown
+from .mode import Mode
+from .parts import csv_file, empty, told
+
+QUIET = {"api_visibility": "private", "show_progress": "hidden"}
+ASK = {"api_visibility": "private", "concurrency_id": "networks", "concurrency_limit": 1}
+MOST_LIKELY = ("most likely on average", "")
+EACH_OWN = ("each strategy's own", "own")
+NO_STUDY = empty(
+    "There is nothing to compare with yet",
+    "Start a study in the Fine-tune tab: as soon as a run of it has finished, its strategies can "
+    "be compared here on any image.",
+)
+
+# The drop zone takes no paste of its own.
+PASTE = """() => document.addEventListener('paste', event => {
+    const drop = document.querySelector('#ft-drop'), files = event.clipboardData?.files;
+    const input = drop?.querySelector('input[type=file]');
+    if (!input || !drop.offsetParent || !files?.length) return;
+    input.files = files;
+    input.dispatchEvent(new Event('change', {bubbles: true}));
+})"""
+
+
+def tab(lab, mode: Mode) -> SimpleNamespace:
+    """Build the tab in the current layout.
+
+    Returns:
+        load: `load(demo)` fills the tab when a page opens.
+        follow: `follow(event, picked)` shows a study's test image after an event; picked is a
+        gr.State with (study, index).
+    """
+    ui = _layout()
+    asked = [ui.shown, ui.study, ui.method, ui.target]
+    view = [ui.original, ui.sentence, ui.cards, ui.table, ui.csv, ui.target]
+    show = told(partial(_show, lab))
+    shows = {"fn": show, "inputs": asked, "outputs": view, "show_progress_on": ui.cards, **ASK}
+    chosen = [ui.shown, ui.many, ui.many_csv]
+
+    for component in (ui.method, ui.target):
+        component.input(**shows)
+    turned = [ui.examples, ui.rows, ui.shown, ui.target]
+    ui.study.input(told(partial(_turn, lab)), [ui.study, ui.shown], turned, **QUIET).success(
+        **shows
+    )
+    ui.examples.select(told(_pick), ui.rows, chosen, **QUIET).success(**shows)
+    ui.drop.upload(
+        told(partial(_take, lab, mode)),
+        [ui.drop, ui.study, ui.shown],
+        [ui.drop, *chosen],
+        show_progress_on=ui.original,
+        **ASK,
+    ).success(**shows)
+
+    def follow(event, picked: gr.State) -> None:
+        event(told(_open), picked, [*chosen, ui.study, ui.target], **QUIET).success(**shows)
+
+    def load(demo: gr.Blocks) -> None:
+        demo.load(None, None, None, js=PASTE, **QUIET)
+        filled = [ui.study, ui.method, ui.examples, ui.rows, ui.shown]
+        demo.load(told(partial(_first, lab)), None, filled, **QUIET).success(**shows)
+
+    return SimpleNamespace(load=load, follow=follow)
+
+
+def _layout() -> SimpleNamespace:
+    ui = SimpleNamespace(shown=gr.State(), rows=gr.State([]))
+    with gr.Row(elem_classes="ft-compare"):
+        with gr.Column(scale=1, min_width=230, elem_classes="ft-left"):
+            ui.original = gr.HTML(min_height=220)
+            ui.drop = gr.File(
+                label="Your own: PNG, JPEG, TIFF, DICOM, several or a zip; drop, paste or choose",
+                file_count="multiple",
+                height=64,
+                elem_id="ft-drop",
+            )
+            ui.examples = gr.Gallery(
+                label="Examples, true label below",
+                columns=2,
+                allow_preview=False,
+                object_fit="cover",
+                interactive=False,
+                buttons=[],
+                elem_classes="ft-examples",
+            )
+        with gr.Column(scale=4, min_width=500):
+            ui.many = gr.HTML(visible=False)
+            ui.many_csv = gr.DownloadButton(
+                "This table as CSV", size="sm", visible=False, elem_classes="ft-csv"
+            )
+            ui.sentence = gr.HTML(min_height=36)
+            _controls(ui)
+            ui.cards = gr.HTML(min_height=420)
+            ui.table = gr.HTML()
+            ui.csv = gr.DownloadButton(
+                "Probabilities as CSV", size="sm", visible=False, elem_classes="ft-csv"
+            )
+    return ui
+
+
+def _controls(ui: SimpleNamespace) -> None:
+    with gr.Row(elem_classes="ft-controls"):
+        ui.study = gr.Dropdown([], label="Study", min_width=150)
+        ui.method = gr.Dropdown([], label="Saliency map by", min_width=150)
+        ui.target = gr.Dropdown(
+            [MOST_LIKELY, EACH_OWN], value="", label="Class the maps explain", min_width=150
+        )
+    gr.HTML(cards.toolbar())
+
+
+# --- events --------------------------------------------------------------------------------------
+
+
+def _first(lab) -> tuple:
+    """What a page that opens starts with: choices, the reference study, and an example."""
+    studies = comparison.able_studies(lab)
+    methods = [
+        (f"{row['name']} (slow)" if row["slow"] else row["name"], row["name"])
+        for row in lab.methods()
+    ]
+    study = studies[0] if studies else None
+    gallery, rows = _examples(lab, study)
+    return (
+        gr.Dropdown(studies, value=study),
+        gr.Dropdown(methods, value=comparison.METHOD),
+        gallery,
+        rows,
+        comparison.first(rows),
+    )
+
+
+def _examples(lab, study: str | None) -> tuple:
+    rows = comparison.examples(lab, study)
+    pictures = [
+        (comparison.thumbnail(lab, row), row.caption.removeprefix("Synthetic ")) for row in rows
+    ]
+    return gr.Gallery(pictures, selected_index=None), rows
+
+
+def _turn(lab, study: str, shown: Shown | None) -> tuple:
+    """Another study: its examples; an example gives way to one of them, an upload stays."""
+    gallery, rows = _examples(lab, study)
+    stays = shown is not None and shown.label is None and shown.study is None
+    return gallery, rows, shown if stays else comparison.first(rows), ""
+
+
+def _pick(rows: list[Shown], event: gr.SelectData) -> tuple:
+    return rows[event.index], *_no_table()
+
+
+def _open(picked: tuple[str, int] | None) -> tuple:
+    if not picked:
+        raise BadInput("Choose one of the images first.")
+    study, index = picked
+    shown = Shown(caption=f"Test image {index} of {study}", study=study, index=index)
+    return shown, *_no_table(), study, ""
+
+
+def _show(lab, shown: Shown | None, study: str | None, method: str, target: str) -> tuple:
+    """The comparison, for all parts of the page that show it."""
+    if not study or not shown:
+        return "", NO_STUDY, "", "", gr.DownloadButton(visible=False), gr.skip()
+    view = comparison.compare(lab, shown, study, method, target or None)
+    choices = [MOST_LIKELY, EACH_OWN, *((name, name) for name in view.classes)]
+    return (
+        view.original,
+        view.sentence,
+        view.cards,
+        view.table,
+        gr.DownloadButton(value=csv_file(view.rows, f"{study}-probabilities"), visible=True),
+        gr.Dropdown(choices, value=view.target),
+    )
+
+
+def _take(lab, mode: Mode, files: list[str], study: str | None, shown: Shown | None) -> tuple:
+    """Uploads: one image is shown; several, or a zip, make a table."""
+    if not study:
+        raise BadInput("There is no study with a finished run yet: start one in Fine-tune first.")
+    if len(files) == 1 and not files[0].lower().endswith(".zip"):
+        return None, Shown(files[0], Path(files[0]).name), *_no_table()
+    with tempfile.TemporaryDirectory() as work:
+        images = _unpacked([Path(file) for file in files], Path(work))
+        if len(images) > mode.batch_images:
+            raise BadInput(
+                f"{len(images)} images are more than the {mode.batch_images} that can be compared "
+                "at once: send them in parts, or use `ftlab predict`."
+            )
+        table, rows = comparison.batch(lab, images, study)
+    file = csv_file(rows, f"{study}-images")
+    return None, shown, gr.HTML(table, visible=True), gr.DownloadButton(value=file, visible=True)
+
+
+def _unpacked(files: list[Path], work: Path) -> dict[str, Path]:
+    """Name -> file of all images, those of zips unpacked into `work`.
+
+    Raises:
+        BadInput: there is none, or a zip cannot be taken.
+    """
+    images = {}
+    for number, file in enumerate(files):
+        if file.suffix.lower() != ".zip":
+            images[file.name] = file
+            continue
+        folder = work / str(number)
+        folder.mkdir()
+        images |= unpack(file, folder).files
+    if not images:
+        raise BadInput("The zip holds no images.")
+    return images
+
+
+def _no_table() -> tuple:
+    return gr.HTML("", visible=False), gr.DownloadButton(visible=False)

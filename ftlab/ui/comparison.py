@@ -1,0 +1,274 @@
+"""One image, or many, through the runs of a study: from the lab's answers to what a page shows."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..records import BadInput
+from . import cards, pictures, words
+
+REFERENCE = "reference"  # the study that the page opens with
+METHOD = "gradcam"
+EXAMPLES = 8  # of a study's own images
+KEPT = 24  # comparisons that are at hand without asking the runs again
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The image on the page: an example or an upload, or a test image of a study by its number."""
+
+    file: str = ""
+    caption: str = ""
+    label: str | None = None
+    mask: str | None = None  # a file
+    study: str | None = None
+    index: int | None = None
+
+
+@dataclass(frozen=True)
+class View:
+    """What the page shows of one comparison; HTML, but for the classes and the table's rows."""
+
+    classes: Sequence[str]
+    target: str  # as it was asked: "" for the class most likely on average
+    original: str
+    sentence: str
+    cards: str
+    table: str
+    rows: Sequence[Mapping[str, Any]]
+
+
+class Kept:
+    """The last answers by their questions; two that ask the same at once wait for one answer."""
+
+    def __init__(self, bound: int = KEPT):
+        self.bound, self.answers, self.lock = bound, OrderedDict(), threading.Lock()
+
+    def get(self, question: Hashable, answer: Callable[[], Any]) -> Any:
+        """The answer kept, else a new one; an error is kept by nobody."""
+        with self.lock:
+            if question not in self.answers:
+                self.answers[question] = answer()
+            self.answers.move_to_end(question)
+            while len(self.answers) > self.bound:
+                self.answers.popitem(last=False)
+            return self.answers[question]
+
+
+_kept = Kept()
+
+
+# --- what can be compared ------------------------------------------------------------------------
+
+
+def able_studies(lab) -> list[str]:
+    """Studies with a finished run, the reference study first."""
+    able = {row["study"] for row in lab.runs() if row["state"] == "finished"}
+    names = [row["study"] for row in lab.studies() if row["study"] in able]
+    return sorted(names, key=lambda name: name != REFERENCE)
+
+
+def one_each(lab, study: str) -> list[dict]:
+    """The finished run of the lowest seed of each backbone and strategy.
+
+    Raises:
+        BadInput: no run of the study has finished.
+    """
+    chosen: dict[tuple, dict] = {}
+    for row in lab.runs():
+        if row["study"] == study and row["state"] == "finished":
+            key = row["backbone"], row["strategy"]
+            if key not in chosen or row["seed"] < chosen[key]["seed"]:
+                chosen[key] = row
+    if not chosen:
+        raise BadInput(f"No run of the study {study} has finished, so none can predict.")
+    return list(chosen.values())
+
+
+def examples(lab, study: str | None) -> list[Shown]:
+    """Images to try on a study: drawn ones of its classes, else some of its own, else all drawn."""
+    asked = next((row for row in lab.studies() if row["study"] == study), None)
+    drawn = lab.examples()
+    known = [row for row in drawn if asked and row["label"] in asked["classes"]]
+    fitting = [
+        row
+        for row in known
+        if len({other["label"] for other in known if other["modality"] == row["modality"]}) > 1
+    ]
+    if fitting or not asked:
+        return [_drawn(row) for row in fitting or drawn]
+    try:
+        own = lab.sample(asked["data"], 20 * EXAMPLES)
+    except BadInput:  # its data set is not on this machine
+        return [_drawn(row) for row in drawn]
+    return [  # what was trained on would flatter
+        Shown(str(row["file"]), f"test image: {row['label']}", row["label"], _path(row))
+        for row in own
+        if row["split"] == "test"
+    ][:EXAMPLES]
+
+
+def first(rows: Sequence[Shown]) -> Shown | None:
+    """The image to open with: one with something to find, if there is one."""
+    return next((row for row in rows if row.mask and row.label != "normal"), next(iter(rows), None))
+
+
+def _drawn(row: Mapping) -> Shown:
+    caption = f"Synthetic {words.MODALITIES.get(row['modality'], row['modality'])}: {row['label']}"
+    return Shown(str(row["file"]), caption, row["label"], _path(row))
+
+
+def _path(row: Mapping) -> str | None:
+    return str(row["mask"]) if row["mask"] else None
+
+
+def thumbnail(lab, shown: Shown) -> np.ndarray:
+    """A small image (h, w, 3) uint8 for the gallery."""
+    return pictures.small(lab.picture(Path(shown.file))["pixels"])
+
+
+# --- one image -----------------------------------------------------------------------------------
+
+
+def compare(lab, shown: Shown, study: str, method: str = METHOD, target: str | None = None) -> View:
+    """Send the image through one run of each strategy and put the answers into words and cards.
+
+    Args:
+        target: the class explained, or "own"; None for the one the runs prefer on average.
+    Raises:
+        BadInput: the image cannot be read, or the study has no run that can predict.
+    """
+    runs = one_each(lab, study)
+    trained = lab, study, *((row["run"], row["seconds"]) for row in runs)
+    board = _kept.get(trained, lambda: lab.status(study)["leaderboard"]["rows"])
+    question = shown, method, target, trained
+    return _kept.get(question, lambda: _compare(lab, shown, runs, board, study, method, target))
+
+
+def warm(lab) -> None:
+    """Answer beforehand what the first visitor will ask: the reference study on its example."""
+    for study in able_studies(lab)[:1]:
+        if shown := first(examples(lab, study)):
+            with contextlib.suppress(BadInput):
+                compare(lab, shown, study)
+
+
+def _compare(lab, shown: Shown, runs, board, study: str, method: str, target) -> View:
+    image, pixels, mask = _open(lab, shown)
+    options = {"method": method, "target": target, "chosen": [row["run"] for row in runs]}
+    if shown.mask:
+        options["mask"] = Path(shown.mask)
+    answer = lab.explain(image, study, **options)
+    classes = answer["classes"]
+    label = shown.label if shown.index is None else lab.test_image(study, shown.index)["truth"]
+    truth = label if label in classes else None
+    rows = [_row(lab, run, classes, runs, board, method) for run in answer["runs"]]
+    notes = [*answer["notes"], *_absent(answer["without_weights"])]
+    return View(
+        classes,
+        target or "",
+        cards.original(pixels, shown.caption, mask, notes),
+        cards.consensus(lab.consensus(answer, study), truth),
+        cards.grid(rows, pixels, mask, truth),
+        cards.heat_table(rows),
+        [_record(shown, row) for row in rows],
+    )
+
+
+def _open(lab, shown: Shown) -> tuple[Path, np.ndarray, np.ndarray | None]:
+    """(file, pixels (H, W, 3), mask (H, W) of bool or None where there is no lesion)."""
+    if shown.index is not None:
+        found = lab.test_image(shown.study, shown.index)
+        image, pixels, mask = found["file"], found["pixels"], found["mask"]
+    else:
+        image = Path(shown.file)
+        pixels = lab.picture(image)["pixels"]
+        mask = lab.picture(Path(shown.mask))["pixels"][..., 0] > 127 if shown.mask else None
+    return image, pixels, mask if mask is not None and mask.any() else None
+
+
+def _row(lab, run: Mapping, classes, runs, board, method: str) -> dict:
+    """A card's row: what the run says of the image, and what is known of the run."""
+    trained = next(row for row in runs if row["run"] == run["run"])
+    both = run["strategy"], run["backbone"]
+    tested = next((row for row in board if (row["strategy"], row["backbone"]) == both), None)
+    known = {row["name"]: f"{row['summary']} {row['source']}." for row in lab.strategies()}
+    about = {row["name"]: row["summary"] for row in lab.methods()}
+    return {
+        "run": run["run"],
+        "strategy": run["strategy"],
+        "backbone": run["backbone"],
+        "summary": known.get(run["strategy"], ""),
+        "classes": classes,
+        "probs": run["probs"],
+        "target": classes.index(run["target"]),
+        "method": method,
+        "method_summary": f"{method} {about[method]}.",
+        "map": run["saliency"].map,
+        "peak": run["saliency"].peak,
+        "native": run["native"],
+        "inside": run["mask"] and run["mask"]["energy"],
+        "test": tested and tested["balanced_accuracy"],
+        "seconds": trained["seconds"],
+    }
+
+
+def _absent(names: Sequence[str]) -> list[str]:
+    if not names:
+        return []
+    one = len(names) == 1
+    return [
+        f"{len(names)} run{'' if one else 's'} of this study {'is' if one else 'are'} here "
+        "without weights and cannot predict"
+    ]
+
+
+def _record(shown: Shown, row: Mapping) -> dict:
+    """A line of the table that can be downloaded."""
+    probs = {f"probability {name}": p for name, p in zip(row["classes"], row["probs"], strict=True)}
+    said = row["classes"][int(np.argmax(row["probs"]))]
+    who = {key: row[key] for key in ("run", "strategy", "backbone")}
+    return {"image": shown.caption, "label": shown.label or "", **who, "predicted": said, **probs}
+
+
+# --- many images ---------------------------------------------------------------------------------
+
+
+def batch(lab, images: Mapping[str, Path], study: str) -> tuple[str, list[dict]]:
+    """(HTML of a table with a line an image, rows of its CSV with a line an image and strategy).
+
+    Args:
+        images: name -> file.
+
+    Raises:
+        BadInput: no image can be read, or no run can predict.
+    """
+    readable, skipped = {}, []
+    for name, image in images.items():
+        try:
+            lab.picture(image)
+            readable[name] = image
+        except BadInput as error:
+            skipped.append((name, str(error).removeprefix(f"{image.name}: ")))
+    if not readable:
+        raise BadInput(f"None of the {len(images)} files is an image that can be read.")
+    chosen = {row["run"] for row in one_each(lab, study)}
+    answer = lab.predict(list(readable.values()), study)
+    lines, records = [], []
+    for name, found in zip(readable, answer["images"], strict=True):
+        runs = [run for run in found["runs"] if run["run"] in chosen]
+        lines.append(
+            {"file": name, **lab.consensus({"classes": answer["classes"], "runs": runs}, study)}
+        )
+        for run in runs:
+            row = {**run, "classes": answer["classes"]}
+            records.append(_record(Shown(caption=name), row))
+    return cards.batch_table(lines, skipped), records

@@ -1,0 +1,170 @@
+"""The Data tab: what data sets there are, what the checks found in them, import and delete."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from ..records import BadInput
+from . import checkup, importing, pictures
+from .mode import Mode
+from .parts import empty, esc, told
+
+SAMPLE = 24  # images in the grid
+THUMB = 208  # pixels of their longer side: twice what a column of the grid shows
+NOTHING = empty(
+    "No data set yet",
+    "Import labelled images with the form beside this, or choose Phantoms there to try ftlab "
+    "without any.",
+)
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+
+def tab(lab: Any, mode: Mode) -> SimpleNamespace:
+    """Build the tab in the current layout.
+
+    Returns:
+        refresh(*events): on which the list is read again (demo.load, the tab's select); and
+        `chosen`, the list itself, whose value is the name of the data set that is shown.
+    """
+    with gr.Row():
+        with gr.Column(scale=2, min_width=250):
+            chosen = gr.Radio([], label="Data sets", elem_classes="ft-datasets", visible=False)
+            with gr.Accordion("Import a data set"):
+                form = importing.build(mode)
+        with gr.Column(scale=5, min_width=400):
+            shown = _shown()
+    _wire_choice(lab, chosen, shown)
+    _wire_import(lab, mode, chosen, form, shown.report)
+    _wire_delete(lab, chosen, shown)
+
+    def refresh(*events) -> None:
+        for event in events:
+            event(told(lambda name: _choices(lab, name)), chosen, chosen, **QUIET)
+
+    return SimpleNamespace(chosen=chosen, refresh=refresh)
+
+
+def _shown() -> SimpleNamespace:
+    """The report, the grid under it, and delete with its question."""
+    report = gr.HTML(NOTHING)
+    with gr.Column(visible=False) as more:
+        samples = gr.HTML()
+        with gr.Row(elem_classes="ft-actions"):
+            others = gr.Button("Show other images", size="sm", scale=0, min_width=170)
+            delete = gr.Button("Delete this data set", size="sm", scale=0, min_width=170)
+        with gr.Column(visible=False) as confirm:
+            question = gr.HTML()
+            with gr.Row(elem_classes="ft-actions"):
+                keep = gr.Button("Keep it", size="sm", scale=0, min_width=170)
+                sure = gr.Button(
+                    "Delete for good", variant="stop", size="sm", scale=0, min_width=170
+                )
+    turn = gr.State(0)  # which sample is shown
+    return SimpleNamespace(
+        report=report,
+        more=more,
+        samples=samples,
+        others=others,
+        delete=delete,
+        confirm=confirm,
+        question=question,
+        keep=keep,
+        sure=sure,
+        turn=turn,
+    )
+
+
+# --- what is shown -------------------------------------------------------------------------------
+
+
+def _choices(lab: Any, name: str | None) -> gr.Radio:
+    """The list of data sets, with `name` chosen where there is one, else the first."""
+    rows = {
+        row["name"]: f"{row['name']} ({row['images']} images, {len(row['classes'])} classes)"
+        for row in lab.datasets()
+    }
+    value = name if name in rows else next(iter(rows), None)
+    return gr.Radio(
+        [(shown, name) for name, shown in rows.items()], value=value, visible=bool(rows)
+    )
+
+
+def _wire_choice(lab: Any, chosen: gr.Radio, shown: SimpleNamespace) -> None:
+    def show(name):
+        known = bool(name)
+        report = checkup.report(lab.check(name)) if known else NOTHING
+        return report, gr.Column(visible=known), "", gr.Column(visible=False), 0
+
+    def sample(name, turn):
+        return checkup.samples(_sample(lab, name, turn)) if name else ""
+
+    outputs = [shown.report, shown.more, shown.samples, shown.confirm, shown.turn]
+    grid = [told(sample), [chosen, shown.turn], shown.samples]
+    chosen.change(told(show), chosen, outputs, **QUIET).success(*grid, **QUIET)
+    shown.others.click(lambda turn: turn + 1, shown.turn, shown.turn, **QUIET).success(
+        *grid, **QUIET
+    )
+
+
+def _sample(lab: Any, name: str, seed: int) -> list[Mapping]:
+    """Images of a data set for the grid; one that can no longer be read is left out."""
+    found = []
+    for row in lab.sample(name, SAMPLE, seed):
+        with contextlib.suppress(BadInput):
+            image = Image.fromarray(lab.picture(row["file"])["pixels"])
+            image.thumbnail((THUMB, THUMB))
+            found.append({**row, "uri": pictures.photo(np.asarray(image))})
+    return found
+
+
+# --- import and delete ---------------------------------------------------------------------------
+
+
+def _wire_import(
+    lab: Any, mode: Mode, chosen: gr.Radio, form: importing.Form, report: gr.HTML
+) -> None:
+    def run(values, progress=gr.Progress()):  # noqa: B008, because Gradio looks for it there
+        name = importing.run(lab, mode, form, values, progress)
+        gr.Success(f"{esc(name)} is imported and checked.")
+        return _choices(lab, name), None, None, "", ""
+
+    form.button.click(
+        told(run),
+        form.fields(),
+        [chosen, form.file, form.table, form.path, form.name],
+        show_progress_on=report,
+        concurrency_id="import",
+        concurrency_limit=2,
+        api_visibility="private",
+    )
+
+
+def _wire_delete(lab: Any, chosen: gr.Radio, shown: SimpleNamespace) -> None:
+    def ask(name):
+        _deletable(lab, name)
+        said = f"Delete <strong>{esc(name)}</strong> with all its images for good?"
+        return f'<p role="alert">{said}</p>', gr.Column(visible=True)
+
+    def sure(name):
+        _deletable(lab, name)
+        lab.delete(name)
+        gr.Success(f"{esc(name)} is deleted.")
+        return _choices(lab, None)
+
+    hide = [lambda: gr.Column(visible=False), None, shown.confirm]
+    shown.delete.click(told(ask), chosen, [shown.question, shown.confirm], **QUIET)
+    shown.keep.click(*hide, **QUIET)
+    shown.sure.click(told(sure), chosen, chosen, **QUIET)
+
+
+def _deletable(lab: Any, name: str) -> None:
+    """Make sure that a name is a data set's: a study may have the same."""
+    if lab.deletable(name) != "data set":
+        raise BadInput(f"There is no data set {name!r} any more.")

@@ -1,0 +1,238 @@
+"""Charts that rank strategies: dots with intervals, and a heat map of strategies and cells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import plotly.graph_objects as go
+
+from .charts import (
+    GREY,
+    ORANGE,
+    TEAL,
+    TINTS,
+    Cell,
+    Chart,
+    bare,
+    basis,
+    grounds,
+    known,
+    rates,
+    say,
+    scored,
+    short,
+)
+from .parts import interval
+
+UNDECIDED = "undecided"
+MARKS = {  # of the paired comparison with full -> sign, colour, shape
+    "above full": ("▲", TEAL, "triangle-up"),
+    "below full": ("▼", ORANGE, "triangle-down"),
+    UNDECIDED: ("○", GREY, "circle-open"),
+    "full itself": ("◆", GREY, "diamond"),
+}
+VIEWS = {  # what the dot plot can show -> the axis
+    "balanced accuracy": "balanced accuracy on test, %",
+    "difference to full": "balanced accuracy minus that of full, percentage points",
+    "AUROC": "AUROC on test, %",
+}
+
+
+def mark(row: Mapping) -> str | None:
+    """What the paired comparison with full says of a row; None where there is none.
+
+    By Holm's p where there is one (five seeds), else by the interval, which is not corrected for
+    the number of comparisons.
+    """
+    if row["strategy"] == "full":
+        return "full itself"
+    paired = row["to_full"]
+    if not paired or math.isnan(paired["difference"]):
+        return None
+    decided = paired["seeds"] > 1 and (paired["low"] > 0 or paired["high"] < 0)
+    if paired["p_holm"] is not None:
+        decided = paired["p_holm"] < 0.05
+    if not decided:
+        return UNDECIDED
+    return "above full" if paired["difference"] > 0 else "below full"
+
+
+# --- dots with intervals -------------------------------------------------------------------------
+
+
+def dots(cell: Cell, view: str) -> Chart:
+    """One of VIEWS: a strategy a line with its 95 % interval, best on top, paired marks told."""
+    shown = [(row, _estimate(row, view)) for row in cell.rows]
+    shown = [(row, at) for row, at in shown if at and known(at["mean"])]
+    shown.sort(key=lambda pair: pair[1]["mean"])
+    paired = view != "AUROC"
+    looks = [MARKS[(paired and mark(row)) or UNDECIDED] for row, _ in shown]
+    means = [100 * at["mean"] for _, at in shown]
+    texts = [_dot_text(at, view) for _, at in shown]
+    names = [row["strategy"] for row, _ in shown]
+    figure = go.Figure(
+        go.Scatter(
+            x=means,
+            y=names,
+            mode="markers",
+            marker=dict(
+                color=[colour for _, colour, _ in looks],
+                symbol=[shape for _, _, shape in looks],
+                size=11,
+            ),
+            error_x=dict(
+                type="data",
+                symmetric=False,
+                array=[100 * at["high"] - mean for (_, at), mean in zip(shown, means, strict=True)],
+                arrayminus=[
+                    mean - 100 * at["low"] for (_, at), mean in zip(shown, means, strict=True)
+                ],
+                color=GREY,
+                thickness=1.2,
+                width=0,
+            ),
+            customdata=texts,
+            hovertemplate="%{y}: %{customdata}<extra></extra>",
+        )
+    )
+    title = f"{view[0].upper()}{view[1:]} with 95 % intervals"
+    bare(figure, title, grounds(cell), 120 + 26 * len(shown), r=156)
+    figure.update_xaxes(title_text=VIEWS[view])
+    figure.update_layout(
+        annotations=[
+            say(1.01, name, text, xref="paper") for name, text in zip(names, texts, strict=True)
+        ]
+    )
+    if (line := _reference(shown, view)) is not None:
+        figure.add_vline(x=100 * line, line=dict(color=GREY, width=1, dash="dot"))
+    return Chart(figure, _dots_reading(cell.rows, paired), _dots_facts(shown, view, texts))
+
+
+def _estimate(row: Mapping, view: str) -> Mapping | None:
+    if view == "difference to full":
+        paired = row["to_full"]
+        return paired and {**paired, "mean": paired["difference"]}
+    return row["auroc" if view == "AUROC" else "balanced_accuracy"]
+
+
+def _dot_text(estimate: Mapping, view: str) -> str:
+    if view != "difference to full":
+        return interval(estimate)
+    mean, low, high = (100 * estimate[key] for key in ("mean", "low", "high"))
+    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def _reference(shown: Sequence[tuple], view: str) -> float | None:
+    """Where the dotted line stands: at full, which is 0 among differences."""
+    if view == "difference to full":
+        return 0.0 if shown else None
+    return next((at["mean"] for row, at in shown if row["strategy"] == "full"), None)
+
+
+def _dots_reading(rows: Sequence[Mapping], paired: bool) -> str:
+    text = "A dot is the mean over seeds, its line the 95 % interval over seeds and test images"
+    if all(row["strategy"] != "full" for row in rows):
+        return text + "."
+    text += "; the dotted line is full"
+    if not paired:
+        return text + "."
+    return (
+        f"{text}. ▲ is above and ▼ below full in the paired comparison, which overlapping "
+        "lines alone would not tell; ○ is undecided."
+    )
+
+
+def _dots_facts(shown: Sequence[tuple], view: str, texts: Sequence[str]) -> list[dict]:
+    facts = [
+        {"strategy": row["strategy"], view: text, "paired": mark(row) or "", "seeds": at["seeds"]}
+        for (row, at), text in zip(shown, texts, strict=True)
+    ]
+    return facts[::-1]
+
+
+# --- strategies x cells --------------------------------------------------------------------------
+
+
+def heat_map(cells: Sequence[Cell], order: Sequence[str]) -> Chart:
+    """Balanced accuracy of strategies (lines, in `order`) in cells (columns), the best marked."""
+    found = [
+        {row["strategy"]: row["balanced_accuracy"] for row in cell.rows if scored(row)}
+        for cell in cells
+    ]
+    strategies = [name for name in order if any(name in column for column in found)]
+    tops = [max((at["mean"] for at in column.values()), default=None) for column in found]
+    behind = [
+        [
+            100 * (top - column[name]["mean"]) if name in column else None
+            for column, top in zip(found, tops, strict=True)
+        ]
+        for name in strategies
+    ]
+    wide = len(cells) > 5  # then intervals are in the table and on hover alone
+    texts = [
+        [_heat_text(c.get(n), top, wide) for c, top in zip(found, tops, strict=True)]
+        for n in strategies
+    ]
+    said = [[interval(c.get(n)) for c in found] for n in strategies]
+    figure = _tiles(behind, [f"{name} " for name in strategies], texts, said)
+    told = {rates(cell.board) for cell in cells}
+    subtitle = told.pop() if len(told) == 1 else "learning rates not tuned in all"
+    title = "Balanced accuracy on test, %, by strategy and cell"
+    bare(figure, title, subtitle, 195 + (28 if wide else 38) * len(strategies), t=150, b=8)
+    heads = [f"{short(c.study)}<br>{short(c.backbone)}<br>{_small(basis(c.rows))}" for c in cells]
+    places = dict(tickvals=list(range(len(cells))), ticktext=heads)
+    figure.update_xaxes(side="top", showgrid=False, **places)
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    reading = (
+        "★ marks the best mean of each column; the fainter a cell, the further below it, faintest "
+        "at 15 points. A star alone says nothing about chance: the verdicts do."
+    )
+    return Chart(figure, reading, _heat_facts(cells, found, strategies))
+
+
+def _tiles(behind, names, texts, said) -> go.Figure:
+    """Tiles stronger in colour the less they lie behind, in points; `said` on hover."""
+    return go.Figure(
+        go.Heatmap(
+            z=behind,
+            x=list(range(len(said[0]))),
+            y=names,
+            text=texts,
+            texttemplate="%{text}",
+            customdata=said,
+            hovertemplate="%{y}: %{customdata}, %{z:.1f} points below the best<extra></extra>",
+            hoverongaps=False,
+            colorscale=TINTS,
+            reversescale=True,
+            zmin=0,
+            zmax=15,
+            showscale=False,
+            xgap=3,
+            ygap=3,
+        )
+    )
+
+
+def _small(text: str) -> str:
+    return f'<span style="font-size:10px">{text.replace(", ", "<br>")}</span>'
+
+
+def _heat_text(estimate: Mapping | None, top: float, wide: bool) -> str:
+    if estimate is None:
+        return ""
+    text = f"{100 * estimate['mean']:.1f}"
+    text = f"<b>★ {text}</b>" if estimate["mean"] == top else text
+    low, high = 100 * estimate["low"], 100 * estimate["high"]
+    return text if wide else f"{text}<br>({low:.1f} to {high:.1f})"
+
+
+def _heat_facts(cells, found, strategies) -> list[dict]:
+    named = [cell.name for cell in cells]
+    return [
+        {
+            "strategy": name,
+            **{c: interval(column.get(name)) for c, column in zip(named, found, strict=True)},
+        }
+        for name in strategies
+    ]

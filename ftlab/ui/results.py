@@ -1,0 +1,182 @@
+"""The Results tab: what studies found, the verdict first."""
+
+from __future__ import annotations
+
+from functools import partial
+from types import SimpleNamespace
+
+import gradio as gr
+
+from . import answers, costs, curves, ranking
+from .mode import Mode
+from .parts import empty, told
+
+PICK = empty("No study picked", "Pick one above, or several to hold them side by side.")
+
+
+def tab(lab, mode: Mode) -> SimpleNamespace:
+    """Build the tab in the current Blocks context.
+
+    Returns:
+        refresh: call it with the events after which studies are looked up again, such as
+        `results_tab.select`; the first of them also picks a study.
+        open: the button that sends a test image to Compare, and picked: a State with that image
+        as (study, index), None before one is chosen. Whoever knows both tabs wires `open.click`.
+    """
+    ui = _layout()
+    private = dict(api_visibility="private", show_progress="minimal")
+    asked = [ui.answers, ui.cell]
+    drawings = _drawings(lab, ui)
+
+    def redraw(event) -> None:
+        """What depends on the cell: first who can be chosen in it, then every chart."""
+        chosen = event.then(
+            partial(told(answers.drawn(answers.choices, 3)), lab),
+            asked,
+            [ui.a, ui.b, ui.label],
+            **private,
+        )
+        for function, controls, outputs in drawings:
+            chosen.then(function, [*asked, *controls], outputs, **private)
+
+    def look(event) -> None:
+        picked = event(
+            partial(told(answers.pick), lab),
+            ui.studies,
+            [ui.verdict, ui.body, ui.answers, ui.cell],
+            **private,
+        )
+        picked.then(told(answers.tables), ui.answers, ui.tables, **private)
+        redraw(picked)
+
+    look(ui.studies.input)
+    redraw(ui.cell.input(None, **private))
+    for function, controls, outputs in drawings:
+        for control in controls:
+            control.input(function, [*asked, *controls], outputs, **private)
+    ui.gallery.select(told(answers.choose), [*asked, ui.images], [ui.votes, *ui.choice], **private)
+
+    def refresh(*events) -> None:
+        found = gr.on(
+            list(events),
+            partial(told(answers.find_studies), lab),
+            ui.studies,
+            ui.studies,
+            **private,
+        )
+        look(found.then)
+
+    return SimpleNamespace(refresh=refresh, picked=ui.picked, open=ui.open)
+
+
+def _drawings(lab, ui: SimpleNamespace) -> list[tuple]:
+    """(event, the controls that change what it draws, its outputs), all of one cell."""
+    hard = [ui.images, ui.gallery, ui.votes, *ui.choice]
+    drawings = [
+        (answers.dots, [ui.view], ui.dots),
+        (answers.learning, [ui.epochs], ui.learning),
+        (answers.classes, [ui.a, ui.b], ui.classes),
+        (answers.thresholds, [ui.a, ui.b, ui.label], ui.thresholds),
+        (answers.cost, [ui.axis], ui.cost),
+        (answers.disagreements, [], hard),
+    ]
+    return [
+        (partial(told(answers.drawn(function, len(outputs))), lab), controls, outputs)
+        for function, controls, outputs in drawings
+    ]
+
+
+# --- layout --------------------------------------------------------------------------------------
+
+
+def _layout() -> SimpleNamespace:
+    ui = SimpleNamespace(answers=gr.State([]), images=gr.State([]), picked=gr.State(None))
+    with gr.Row():
+        ui.studies = gr.Dropdown(
+            [], multiselect=True, label="Studies", info="One, or several to hold side by side."
+        )
+        ui.cell = gr.Dropdown(
+            [], label="Charts of", info="Study and backbone that the charts show.", visible=False
+        )
+    ui.verdict = gr.HTML(PICK)
+    with gr.Column(visible=False) as ui.body, gr.Tabs():
+        with gr.Tab("Leaderboard"):
+            _leaderboard(ui)
+        with gr.Tab("Learning curves"):
+            ui.epochs = _radio(curves.LEARNING, "What the curves show")
+            ui.learning = _chart()
+        with gr.Tab("Classes and curves"):
+            _two_strategies(ui)
+        with gr.Tab("Cost"):
+            ui.axis = _radio(costs.COSTS, "Cost")
+            ui.cost = _chart()
+        with gr.Tab("Disagreements"):
+            _hard_images(ui)
+    return ui
+
+
+def _radio(options, label: str) -> gr.Radio:
+    return gr.Radio(list(options), value=next(iter(options)), label=label)
+
+
+def _chart() -> list:
+    """A plot and its text equivalent."""
+    return [gr.Plot(show_label=False, container=False), gr.HTML()]
+
+
+def _leaderboard(ui: SimpleNamespace) -> None:
+    with gr.Column(visible=False) as heat_part:
+        heat = _chart()
+    table = gr.Dataframe(
+        interactive=False,
+        label="Leaderboard",
+        show_label=False,
+        pinned_columns=1,
+        max_height=620,
+        buttons=[],
+        elem_classes="ft-board",
+    )
+    with gr.Row():
+        caption = gr.HTML()
+        file = gr.DownloadButton("Download (CSV)", size="sm", scale=0, min_width=150)
+    ui.view = _radio(ranking.VIEWS, "What the dots show")
+    ui.dots = _chart()
+    ui.tables = [table, caption, file, heat_part, *heat]
+
+
+def _two_strategies(ui: SimpleNamespace) -> None:
+    with gr.Row():
+        ui.a = gr.Dropdown([], label="Strategy A", info="Teal, first.")
+        ui.b = gr.Dropdown([], label="Strategy B", info="Orange, second.")
+        ui.label = gr.Dropdown([], label="Class", info="Of the ROC and precision-recall curves.")
+    ui.classes = _chart()
+    with gr.Row():
+        for _ in "ab":
+            with gr.Column(min_width=300):
+                ui.classes += _chart()
+    ui.thresholds = []
+    with gr.Row():
+        for _ in ("ROC", "precision and recall", "reliability"):
+            with gr.Column(min_width=300):
+                ui.thresholds += _chart()
+
+
+def _hard_images(ui: SimpleNamespace) -> None:
+    gr.HTML("<h3>Test images on which the strategies disagree most</h3>")
+    ui.gallery = gr.Gallery(
+        label="Test images on which the strategies disagree most",
+        show_label=False,
+        columns=6,
+        height="auto",
+        object_fit="contain",
+        allow_preview=False,
+        interactive=False,
+        buttons=[],
+    )
+    with gr.Row():
+        note = gr.HTML()
+        ui.open = gr.Button(
+            "Open in Compare", variant="primary", interactive=False, scale=0, min_width=190
+        )
+    ui.votes = gr.HTML()
+    ui.choice = [note, ui.open, ui.picked]

@@ -1,0 +1,96 @@
+"""The app's sentences: what each term means, what an empty page says, how an error ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from html import escape
+
+NOT_A_DEVICE = (
+    "ftlab is for research and teaching. It is not a medical device: never use it to diagnose."
+)
+HEADER = (
+    '<header class="ft-header"><h1>ftlab</h1>'
+    "<p>Which fine-tuning strategy, and what does it change?</p>"
+    '<p class="ft-device">Not a medical device</p></header>'
+)
+FAILED = "Something went wrong inside ftlab; the log has the details."
+
+TERMS = {  # one sentence each; tabs show them on hover, on focus and in the list of words
+    "accuracy": "Share of test images whose most probable class is the true one.",
+    "AUROC": (
+        "Area under the ROC curve: how often a random image of a class gets a higher probability "
+        "for it than a random image of another; 50 % is chance."
+    ),
+    "average precision": "Area under the precision-recall curve, averaged over classes.",
+    "backbone": "The pretrained network that turns an image into features; the head sits on it.",
+    "balanced accuracy": (
+        "The mean over classes of the share of their test images found, so that a rare class "
+        "counts as much as a common one."
+    ),
+    "calibration": "Whether predictions made with 80 % probability are right 80 % of the time.",
+    "confidence interval": (
+        "95 % of intervals made this way hold the true value; it covers both the seeds and the "
+        "choice of test images."
+    ),
+    "consensus": "The class most strategies predict, and how many of them do.",
+    "disagreement": (
+        "How far the strategies' probabilities lie apart for this image: 0 % if all give the "
+        "same, 100 % if each is sure of another class."
+    ),
+    "ECE": (
+        "Expected calibration error: the mean gap between stated probability and share of right "
+        "predictions; 0 % is best."
+    ),
+    "epoch": "One pass over all training images.",
+    "Grad-CAM": (
+        "A saliency map: where the last feature maps push the explained class up, weighted by "
+        "the gradients of its score (Selvaraju et al. 2017)."
+    ),
+    "group": "Images of one patient, lesion or video; a group never straddles two splits.",
+    "head": "The new linear classifier on top of the backbone.",
+    "learning rate": "How far the weights move per training step; what has none is frozen.",
+    "opacity": "How strongly the map covers the image.",
+    "own scale": (
+        "Each map fills the colour scale from its own smallest to its own largest value: shows "
+        "where, not how much."
+    ),
+    "phase": "A part of the training in which the same stages learn at the same rates.",
+    "probability": "What the run's softmax gives the class; the classes of an image sum to 100 %.",
+    "run": "One training of one strategy with one seed.",
+    "saliency map": "Which parts of the image speak for the explained class, by a CAM method.",
+    "seed": "The number all randomness starts from; several seeds show how much chance matters.",
+    "sensitivity": "Share of the images of a class that are found.",
+    "shared scale": (
+        "All maps use one colour scale, up to the largest value of any: a pale map has weaker "
+        "evidence than a bright one."
+    ),
+    "specificity": "Share of the images not of a class that are rightly not given it.",
+    "split": "Training images fit the weights, validation picks the best epoch, test is read once.",
+    "stage": "A named group of the backbone's layers; strategies say which stages learn when.",
+    "strategy": "Which parts of the pretrained network learn when, at which rate.",
+    "study": "Runs that belong together: one data set, some backbones, strategies and seeds.",
+}
+
+MODALITIES = {
+    "chest_xray": "chest X-ray",
+    "brain_mri": "brain MRI",
+    "histology": "histology",
+    "dermoscopy": "dermoscopy",
+    "endoscopy": "endoscopy",
+}
+
+
+def footer(strategies: Iterable[Mapping]) -> str:
+    """HTML of the line under every tab, and of all words on one click; rows as `lab.strategies`."""
+    terms = "".join(_entry(word, TERMS[word]) for word in sorted(TERMS, key=str.lower))
+    known = "".join(_entry(row["name"], row["summary"], row["source"]) for row in strategies)
+    return (
+        f'<footer class="ft-footer"><p>{NOT_A_DEVICE}</p><details><summary>What the words mean'
+        f'</summary><div class="ft-words"><section><h2>Strategies</h2><dl>{known}</dl></section>'
+        f"<section><h2>Words</h2><dl>{terms}</dl></section></div></details></footer>"
+    )
+
+
+def _entry(word: str, meaning: str, source: str = "") -> str:
+    cited = f' <span class="ft-muted">{escape(source)}</span>' if source else ""
+    return f"<dt>{escape(word)}</dt><dd>{escape(meaning)}{cited}</dd>"

@@ -1,0 +1,181 @@
+"""The app in a process of its own and Chromium before it, for the journeys.
+
+A visit notes every error on the page's console and every request that leaves the machine; ending it
+fails where there were any. axe-core, which judges accessibility, comes with axe-playwright-python.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+CHROMIUM = os.environ.get("FTLAB_CHROMIUM") or next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+START_SECONDS, WAIT_SECONDS = 300, 180  # for the app; for anything on a page: machines may be busy
+GRADIO_ASKS = ("monitoring/summary", "gradio_api/mcp/schema")  # its API page does; both are off
+DESK, TABLET = (1280, 800), (820, 1180)
+
+
+def lacking() -> str | None:
+    """What the journeys need and this machine lacks, as the reason to skip them."""
+    for module in ("gradio", "playwright", "axe_playwright_python"):
+        if find_spec(module) is None:
+            return f"{module} is not installed: pip install -e .[dev]"
+    return None if CHROMIUM else "there is no Chromium here: apt-get install chromium"
+
+
+# --- the app -------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def serving(home: Path, *command: str) -> Iterator[str]:
+    """The address of the app (or of another script that reads FTLAB_PORT) with that home."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    home.mkdir(parents=True, exist_ok=True)
+    own = {"FTLAB_HOME": str(home), "FTLAB_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    offline = {"HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
+    with open(home / "app.log", "w") as log:
+        process = subprocess.Popen(
+            [sys.executable, *(command or ("app.py",))],
+            env={**os.environ, **offline, **own},
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    address = f"http://127.0.0.1:{port}/"
+    try:
+        _wait(process, address, home / "app.log")
+        yield address
+    finally:
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(5)
+        _end(home)
+        process.wait(10)
+
+
+def _wait(process: subprocess.Popen, address: str, log: Path) -> None:
+    until = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < until:
+        with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=10):
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"the app did not start:\n{log.read_text()}")
+
+
+def _end(home: Path) -> None:
+    """Kill what still works on a home: the app, and the worker that it leaves behind."""
+    mark = f"FTLAB_HOME={home}".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark in (process / "environ").read_bytes().split(b"\0"):
+                os.kill(int(process.name), signal.SIGKILL)
+
+
+# --- the browser ---------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator:
+    """A browser (playwright.sync_api.Browser)."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@contextlib.contextmanager
+def visiting(browser, address: str, theme: str = "light", size=DESK) -> Iterator:
+    """A new page (playwright.sync_api.Page) on the app, in a session of its own.
+
+    Raises:
+        AssertionError: at the end, an error on the console, or a request to anywhere else.
+    """
+    width, height = size
+    context = browser.new_context(viewport={"width": width, "height": height})
+    context.set_default_timeout(1000 * WAIT_SECONDS)
+    page = context.new_page()
+    errors, outside = [], []
+    page.on("console", lambda m: errors.append(_said(m)) if _is_error(m, address) else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda r: None if _inside(r.url, address) else outside.append(r.url))
+    page.goto(f"{address}?__theme={theme}")
+    try:
+        yield page
+    finally:
+        context.close()
+    assert not outside, f"requests left the machine: {outside}"
+    assert not errors, f"errors on the console: {errors}"
+
+
+def _is_error(message, address: str) -> bool:
+    """Whether a console message is an error that is ours."""
+    asked = [address + path for path in GRADIO_ASKS]
+    return message.type == "error" and message.location["url"] not in asked
+
+
+def _said(message) -> str:
+    return f"{message.text} ({message.location['url']})"
+
+
+def _inside(url: str, address: str) -> bool:
+    return url.startswith((address, "data:", "blob:", address.replace("http:", "ws:", 1)))
+
+
+# --- accessibility -------------------------------------------------------------------------------
+
+
+def violations(page) -> dict[tuple[str, str], str]:
+    """(rule, element) -> where and why, of what axe finds serious or critical on a page.
+
+    An element is its tag and classes without what Svelte adds, so that it is the same element on
+    any page.
+    """
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return {
+        (rule["id"], _element(node["html"])): f"{node['target']}: {node['failureSummary']}"
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
+    }
+
+
+def _element(html: str) -> str:
+    tag = re.match(r"<([\w-]+)", html)[1]
+    classes = re.search(r'\bclass="([^"]*)"', html.split(">")[0])
+    kept = [c for c in (classes[1].split() if classes else []) if not c.startswith("svelte-")]
+    return ".".join([tag, *sorted(kept)])
+
+
+def ours(found: dict[tuple[str, str], str], bare: dict[tuple[str, str], str]) -> list[str]:
+    """Violations that Gradio's own components do not have on a bare page.
+
+    Contrast is ours on every element, because the colours are.
+    """
+    return [
+        f"{rule} on {element} at {where}"
+        for (rule, element), where in found.items()
+        if rule == "color-contrast" or (rule, element) not in bare
+    ]

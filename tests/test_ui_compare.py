@@ -1,0 +1,357 @@
+"""The Compare tab on a fake lab: what is asked of the runs, and what the page says of it."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import re
+import zipfile
+from io import BytesIO
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+gr = pytest.importorskip("gradio")
+
+from ftlab import maps  # noqa: E402, with gradio
+from ftlab.records import BadInput  # noqa: E402
+from ftlab.ui import cards, compare, comparison, pictures  # noqa: E402
+from ftlab.ui.comparison import Shown  # noqa: E402
+from ftlab.ui.mode import ONE, Mode  # noqa: E402
+
+CLASSES = ["normal", "nodule"]
+SAID = {"full": [0.1, 0.9], "linear_probe": [0.8, 0.2], "l2_sp": [0.3, 0.7]}
+
+
+class FakeLab:
+    """Three strategies of a reference study, of which one has two seeds; a drawing as example."""
+
+    def __init__(self, folder):
+        self.folder, self.asked = folder, []
+        Image.fromarray(np.full((40, 60, 3), 90, np.uint8)).save(folder / "example.png")
+        mask = np.zeros((40, 60), np.uint8)
+        mask[10:20, 30:50] = 255
+        Image.fromarray(mask).save(folder / "mask.png")
+
+    def strategies(self):
+        return [{"name": n, "summary": f"About {n}.", "source": "A paper"} for n in SAID]
+
+    def methods(self):
+        return [
+            {"name": "gradcam", "summary": "by gradients", "slow": False},
+            {"name": "scorecam", "summary": "by scores", "slow": True},
+        ]
+
+    def studies(self):
+        kept = {"classes": CLASSES, "data": "chest"}
+        return [{"study": name, **kept} for name in ("another", "reference", "unfinished")]
+
+    def runs(self):
+        def row(study, name, seed, state="finished"):
+            run = f"{name}-tiny-s{seed}"
+            who = {"run": run, "strategy": name, "backbone": "tiny", "seed": seed}
+            return {"study": study, **who, "state": state, "seconds": 75.0}
+
+        rows = [row("reference", name, 0) for name in SAID]
+        rows += [row("reference", "full", 1), row("another", "full", 0)]
+        return [*rows, row("unfinished", "full", 0, "running")]
+
+    def status(self, study):
+        interval = {"mean": 0.814, "low": 0.782, "high": 0.841}
+        rows = [
+            {"strategy": name, "backbone": "tiny", "balanced_accuracy": interval} for name in SAID
+        ]
+        return {"leaderboard": {"rows": rows}}
+
+    def examples(self):
+        file, mask = self.folder / "example.png", self.folder / "mask.png"
+        labels = [("chest_xray", "normal"), ("chest_xray", "nodule"), ("brain_mri", "glioma")]
+        return [{"modality": m, "label": x, "file": file, "mask": mask} for m, x in labels]
+
+    def picture(self, path):
+        try:
+            return {"pixels": np.asarray(Image.open(path).convert("RGB")), "notes": []}
+        except OSError:
+            raise BadInput(f"{path.name}: not an image this program reads") from None
+
+    def explain(self, image, study, *, method, target, chosen, mask=None):
+        self.asked.append((image.name, study, method, target, chosen, mask))
+        found = np.zeros((8, 8), np.float32)
+        found[0, 0] = 1
+        runs = [
+            {
+                "run": run,
+                "strategy": run.split("-")[0],
+                "backbone": "tiny",
+                "probs": SAID[run.split("-")[0]],
+                "target": target or "nodule",
+                "native": [2, 3],
+                "mask": {"energy": 0.25} if mask else None,
+                "saliency": SimpleNamespace(map=found * bool(peak), peak=peak),
+            }
+            for run, peak in zip(chosen, (4.0, 1.0, 0.0), strict=False)
+        ]
+        return {"classes": CLASSES, "notes": ["the first of 2 frames was used"], "runs": runs} | {
+            "without_weights": ["gone-tiny-s0"]
+        }
+
+    def predict(self, images, study):
+        runs = [{"run": f"{n}-tiny-s0", "strategy": n, "backbone": "tiny"} for n in SAID]
+        runs = [{**run, "probs": SAID[run["strategy"]]} for run in runs]
+        runs.append({**runs[0], "run": "full-tiny-s1"})
+        return {"classes": CLASSES, "images": [{"runs": runs} for _ in images]}
+
+    def consensus(self, predictions, study):
+        assert study == "reference" and predictions["classes"] == CLASSES
+        votes = sum(run["probs"][1] > 0.5 for run in predictions["runs"])
+        of = len(predictions["runs"])
+        return {"class": "nodule", "agree": votes, "of": of, "mean_probability": 0.6} | {
+            "disagreement": 0.3,
+            "more_than": 0.9,
+        }
+
+    def test_image(self, study, index):
+        file = self.folder / "example.png"
+        pixels = np.asarray(Image.open(file))
+        return {"pixels": pixels, "truth": "normal", "file": file, "mask": None}
+
+
+@pytest.fixture
+def lab(tmp_path):
+    return FakeLab(tmp_path)
+
+
+@pytest.fixture
+def example(lab):
+    return comparison.first(comparison.examples(lab, "reference"))
+
+
+def text(html):
+    without_tips = re.sub(r'<span class="ft-tip".*?</span>', "", html)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", without_tips))
+
+
+def picture(uri):
+    return Image.open(BytesIO(base64.b64decode(uri.split(",")[1])))
+
+
+# --- the page that opens ---
+
+
+def test_the_page_opens_on_the_reference_study_and_an_example_with_a_lesion(lab):
+    studies, methods, gallery, rows, shown = compare._first(lab)
+    assert [name for name, _ in studies.choices] == ["reference", "another"]
+    assert studies.value == "reference"
+    assert ("scorecam (slow)", "scorecam") in methods.choices
+    assert [row.label for row in rows] == ["normal", "nodule"]  # the brain is none of its classes
+    assert (shown.label, shown.caption) == ("nodule", "Synthetic chest X-ray: nodule")
+    assert len(gallery.value) == 2
+
+
+def test_without_a_study_the_page_says_what_to_do(lab):
+    lab.runs = lambda: []
+    studies, *_, shown = compare._first(lab)
+    assert studies.value is None
+    _, said, made, *_ = compare._show(lab, shown, None, "gradcam", "")
+    assert "Fine-tune" in said and not made
+
+
+def test_a_study_of_other_classes_is_tried_on_its_own_test_images(lab):
+    file = lab.folder / "example.png"
+    lab.studies = lambda: [{"study": "own", "data": "xrays", "classes": ["ill", "well"]}]
+    lab.sample = lambda data, n: [
+        {"file": file, "label": data, "split": split, "mask": None} for split in ("train", "test")
+    ]
+    (only,) = comparison.examples(lab, "own")
+    assert (only.caption, only.label) == ("test image: xrays", "xrays")
+
+
+# --- one image ---
+
+
+def test_each_strategy_has_a_card_with_what_its_first_seed_says(lab, example):
+    view = comparison.compare(lab, example, "reference")
+    assert lab.asked[0][4] == [f"{name}-tiny-s0" for name in SAID]
+    found = re.findall(r"<article.*?</article>", view.cards, re.S)
+    assert [re.search('aria-label="(.*?)"', card)[1] for card in found] == list(SAID)
+    full, probe, l2_sp = map(text, found)
+    for part in ("nodule 90.0 %", "✓ as labelled", "81.4 % (78.2 to 84.1)", "1 min 15 s", "25 %"):
+        assert part in full
+    assert "normal 80.0 %" in probe and "✗ not as labelled" in probe
+    assert "no evidence for nodule" in l2_sp
+
+
+def test_the_sentence_counts_the_strategies_and_names_the_label(lab, example):
+    said = text(comparison.compare(lab, example, "reference").sentence)
+    assert "2 of 3 strategies say nodule" in said
+    assert "disagree more than on 90 % of the test images" in said
+    assert "The label says nodule" in said
+
+
+@pytest.mark.parametrize(
+    ("agree", "of", "begins"),
+    [(3, 3, "All 3 strategies say"), (1, 3, "1 of 3 strategies says"), (1, 1, "The one strategy")],
+)
+def test_the_sentence_is_grammatical(agree, of, begins):
+    found = {"class": "a", "agree": agree, "of": of, "mean_probability": 0.5, "more_than": None}
+    said = text(cards.consensus(found, None))
+    assert said.strip().startswith(begins)
+    assert "test images" not in said and "label" not in said
+
+
+def test_the_notes_of_the_reader_and_absent_weights_are_told(lab, example):
+    said = text(comparison.compare(lab, example, "reference").original)
+    assert "The first of 2 frames was used." in said
+    assert "1 run of this study is here without weights" in said
+
+
+def test_maps_carry_their_words_and_share_a_scale_on_demand(lab, example):
+    made = comparison.compare(lab, example, "reference").cards
+    alts = re.findall(r'class="ft-own" src="[^"]*" alt="(.*?)"', made)
+    assert alts[0] == "gradcam of full for nodule: strongest upper left"
+    assert alts[2] == "gradcam of l2_sp for nodule: no evidence anywhere"
+    own = [picture(u) for u in re.findall(r'class="ft-own" src="(.*?)"', made)]
+    shared = [picture(u) for u in re.findall(r'class="ft-shared" src="(.*?)"', made)]
+    assert np.array_equal(own[0], shared[0])  # the one with the most evidence
+    own_peak, shared_peak = np.max(own[1]), np.max(shared[1])
+    assert own_peak == pictures.LEVELS - 1
+    assert shared_peak == round((pictures.LEVELS - 1) / 4)
+
+
+def test_the_same_question_is_asked_of_the_runs_once(lab, example):
+    first = comparison.compare(lab, example, "reference")
+    assert comparison.compare(lab, example, "reference") is first
+    comparison.compare(lab, example, "reference", target="normal")
+    comparison.compare(lab, example, "reference", "scorecam")
+    assert [asked[2:4] for asked in lab.asked] == [
+        ("gradcam", None),
+        ("gradcam", "normal"),
+        ("scorecam", None),
+    ]
+
+
+def test_what_is_kept_is_bounded():
+    kept = comparison.Kept(bound=2)
+    for question in "abca":
+        kept.get(question, lambda q=question: q.upper())
+    assert list(kept.answers) == ["c", "a"]
+
+
+def test_names_of_strangers_are_no_html(lab):
+    file = lab.folder / "x.png"
+    Image.new("RGB", (20, 20)).save(file)
+    view = comparison.compare(lab, Shown(str(file), "<img src=x onerror=alert(1)>"), "reference")
+    assert "<img src=x" not in view.original and "&lt;img src=x" in view.original
+
+
+def test_a_test_image_of_a_study_is_shown_with_its_label(lab):
+    shown, *_, study, target = compare._open(("reference", 7))
+    assert (study, target) == ("reference", "")
+    view = comparison.compare(lab, shown, study)
+    assert "The label says normal" in text(view.sentence)
+    with pytest.raises(BadInput, match="Choose one"):
+        compare._open(None)
+
+
+def test_a_layer_over_a_picture_is_the_overlay_of_the_command_line():
+    rows, columns = np.mgrid[0 : pictures.LAYER, 0 : pictures.LAYER] / pictures.LAYER
+    values = np.float32((rows + columns) / 2)
+    photo = np.full((*values.shape, 3), 120, np.uint8)
+    over = picture(pictures.layer(values)).convert("RGBA")
+    shown = Image.alpha_composite(Image.fromarray(photo).convert("RGBA"), over).convert("RGB")
+    expected = maps.overlay(photo, values, opacity=1.0)
+    assert np.abs(np.int16(shown) - np.int16(expected)).max() <= 9  # a palette of 64 levels
+
+
+def test_an_outline_lies_on_the_border_of_the_mask():
+    mask = np.zeros((50, 50), bool)
+    mask[10:30, 20:40] = True
+    drawn = np.asarray(picture(pictures.outline(mask)))
+    assert drawn[10, 30] and drawn[29, 30] and drawn[20, 20]
+    assert not drawn[20, 30] and not drawn[5, 5]
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "where"),
+    [(0, 0, "upper left"), (4, 4, "centre"), (8, 4, "lower"), (4, 8, "right")],
+)
+def test_places_are_named(row, column, where):
+    values = np.zeros((9, 9))
+    values[row, column] = 1
+    assert pictures.place(values) == where
+
+
+# --- tables ---
+
+
+def test_the_heat_table_marks_each_rows_largest_and_ends_with_the_mean(lab, example):
+    view = comparison.compare(lab, example, "reference")
+    lines = re.findall(r"<tr>.*?</tr>", view.table.split("<tbody>")[1])
+    assert "<strong>90.0 %</strong>" in lines[0] and "<strong>80.0 %</strong>" in lines[1]
+    assert "mean" in lines[3] and "60.0 %" in lines[3] and len(lines) == 4
+
+
+def test_the_csv_holds_what_the_page_shows(lab, example, monkeypatch, tmp_path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    *_, button, target = compare._show(lab, example, "reference", "gradcam", "")
+    with open(button.value["path"], encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["strategy"] for row in rows] == list(SAID)
+    assert [row["predicted"] for row in rows] == ["nodule", "normal", "nodule"]
+    assert float(rows[1]["probability normal"]) == 0.8
+    assert [value for _, value in target.choices] == ["", "own", *CLASSES]
+
+
+# --- uploads ---
+
+
+def test_one_upload_is_shown_and_several_make_a_table(lab, example, monkeypatch, tmp_path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    file = str(lab.folder / "example.png")
+    cleared, shown, table, _ = compare._take(lab, ONE, [file], "reference", example)
+    assert cleared is None and shown == Shown(file, "example.png") and not table.visible
+
+    broken = lab.folder / "notes.txt"
+    broken.write_text("no image")
+    files = [file, str(broken), str(_zip(lab.folder, 2))]
+    _, still, table, button = compare._take(lab, ONE, files, "reference", example)
+    said = text(table.value)
+    assert still is example and table.visible
+    assert "3 images" in said and "2 of 3" in said and "Left out: notes.txt: not an image" in said
+    with open(button.value["path"], encoding="utf-8") as rows:
+        assert len(list(csv.DictReader(rows))) == 3 * len(SAID)  # a line an image and strategy
+
+
+def test_too_many_images_are_refused_with_the_limit(lab, example):
+    with pytest.raises(BadInput, match="3 images are more than the 2 that can be compared"):
+        compare._take(lab, Mode(batch_images=2), [str(_zip(lab.folder, 3))], "reference", example)
+
+
+def test_a_batch_without_an_image_is_refused(lab, example):
+    broken = lab.folder / "a.txt"
+    broken.write_text("x")
+    with pytest.raises(BadInput, match="None of the 2 files"):
+        compare._take(lab, ONE, [str(broken), str(lab.folder / "b.txt")], "reference", example)
+
+
+def test_another_study_brings_its_examples_and_leaves_an_upload(lab, example):
+    _, rows, shown, target = compare._turn(lab, "another", example)
+    assert shown == comparison.first(rows) and target == ""
+    upload = Shown("x.png", "x.png")
+    assert compare._turn(lab, "another", upload)[2] is upload
+
+
+def _zip(folder, images):
+    with zipfile.ZipFile(folder / "many.zip", "w") as archive:
+        for number in range(images):
+            archive.write(folder / "example.png", f"in/{number}.png")
+    return folder / "many.zip"
+
+
+def test_the_tab_builds_and_all_its_events_are_private(lab):
+    with gr.Blocks(analytics_enabled=False) as demo:
+        built = compare.tab(lab, ONE)
+        built.load(demo)
+    assert {event.api_visibility for event in demo.fns.values()} == {"private"}

@@ -1,0 +1,255 @@
+"""The Data tab without a browser: the report's HTML, what an import asks of the lab, the events."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dirty import good_entries, zipped
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read at import
+gr = pytest.importorskip("gradio")
+
+from ftlab.lab import Lab  # noqa: E402
+from ftlab.records import BadInput  # noqa: E402
+from ftlab.ui import checkup, data, importing  # noqa: E402
+from ftlab.ui.mode import ONE, Mode  # noqa: E402
+
+REPORT = {
+    "name": "lungs",
+    "images": 30,
+    "classes": {"normal": 20, "<b>ill</b>": 10},
+    "groups": 6,
+    "splits": {"train": 18, "val": 6, "test": 6},
+    "classes_by_split": {
+        "train": {"normal": 12, "<b>ill</b>": 6},
+        "val": {"normal": 4, "<b>ill</b>": 2},
+        "test": {"normal": 4, "<b>ill</b>": 2},
+    },
+    "skipped": [{"file": f"<i>{n}</i>.txt", "reason": "in no class folder"} for n in "abcdefg"],
+    "warnings": ["No groups are known: name them in a table with --group-column, or else."],
+    "notes": {"the middle one of 3 frames was used": 2},
+    "duplicates": {
+        "exact": 1, "near": 0, "clusters": 1, "largest_cluster": 2,
+        "differing_labels": 0, "across_splits": 1,
+    },
+    "source": "zip",
+    "hash": "0",
+}  # fmt: skip
+
+
+class FakeLab:
+    """Remembers what it was asked to import and delete."""
+
+    def __init__(self, refuse: str = "", kind: str = "data set"):
+        self.imported, self.refuse, self.kind = [], refuse, kind
+
+    def import_data(self, source, name, **options):
+        self.imported.append((source, name, options))
+        if self.refuse:
+            raise BadInput(self.refuse)
+
+    def datasets(self):
+        return [REPORT, {**REPORT, "name": "skin"}]
+
+    def deletable(self, name):
+        return self.kind
+
+    def sample(self, name, n, seed=0):
+        return [{"file": Path("a"), "label": "x", "split": "val", "mask": None}] * 2 + [
+            {"file": Path("gone"), "label": "x", "split": "val", "mask": None}
+        ]
+
+    def picture(self, path):
+        if path.name == "gone":
+            raise BadInput("it is gone")
+        return {"pixels": np.zeros((300, 400, 3), np.uint8), "notes": []}
+
+
+@pytest.fixture
+def form():
+    with gr.Blocks():
+        return importing.build(ONE)
+
+
+def values(form, **given):
+    """What an untouched form holds, and what was given; the folded part holds None."""
+    fields = {field: getattr(field, "value", None) for field in form.fields()}
+    fields |= dict.fromkeys(form.columns.values())
+    for name, value in given.items():
+        fields[getattr(form, name, None) or form.columns[name]] = value
+    return fields
+
+
+def imported(form, mode=ONE, **given):
+    lab = FakeLab()
+    name = importing.run(lab, mode, form, values(form, **given), lambda *a, **k: None)
+    ((source, asked, options),) = lab.imported
+    assert name == asked
+    return source, name, options
+
+
+# --- the report ----------------------------------------------------------------------------------
+
+
+def test_the_report_says_what_the_checks_found():
+    html = checkup.report(REPORT)
+    for said in (
+        *("30 images of 2 classes", "from a zip", "One warning", "6 groups", "7 files skipped"),
+        *("1 pair of images are equal in every pixel", "1 of them across splits"),
+        *("frames was used: 2 images", "2 more"),
+    ):
+        assert said in html, said
+
+
+def test_nothing_of_a_strangers_file_becomes_html():
+    html = checkup.report(REPORT)
+    assert "<b>ill</b>" not in html and "&lt;b&gt;ill&lt;/b&gt;" in html
+    assert "<i>a</i>" not in html and "&lt;i&gt;a&lt;/i&gt;.txt" in html
+    grid = checkup.samples([{"uri": "data:,", "label": '"><script>', "split": "test"}])
+    assert "<script>" not in grid and '""' not in grid
+
+
+def test_the_balance_is_a_table_with_every_number_and_bars_to_one_scale():
+    html = checkup.report(REPORT)
+    for cell in (12, 4, 20, 6, 2, 10, 18, 30):
+        assert f'<td class="ft-number">{cell}</td>' in html
+    assert html.count("width:60.00%") == 1  # 12 training images of the 20 of the largest class
+    assert html.count("width:30.00%") == 1 and html.count("width:10.00%") == 2
+
+
+def test_a_data_set_without_faults_is_said_to_have_none():
+    none = {"exact": 0, "near": 0, "across_splits": 0, "differing_labels": 0}
+    clean = {
+        **REPORT,
+        "warnings": [],
+        "notes": {},
+        "skipped": [],
+        "duplicates": none,
+        "groups": None,
+    }
+    html = checkup.report(clean)
+    assert "nothing to warn of" in html and "No duplicates" in html and "No <span" in html
+    assert "skipped" not in html and "How images were read" not in html
+
+
+def test_phantoms_are_called_synthetic():
+    assert "synthetic" in checkup.report({**REPORT, "source": "phantom:chest_xray"})
+
+
+@pytest.mark.parametrize(
+    "sentence, page",
+    [
+        ("in a table with --group-column, or", "in a table in the field “Group column”, or"),
+        ("(name one with --path-column).", "(name one in the field “Path column”)."),
+        ("name a table with --labels FILE.csv.", "name a table under “Table of labels”."),
+        ("leave out --labels and all --…-column.", "leave out the table of labels."),
+        ("--per-class is at least 1, not 0.", "“Images per class” is at least 1, not 0."),
+    ],
+)  # fmt: skip
+def test_sentences_name_the_pages_fields_and_no_option(sentence, page):
+    assert checkup.on_page(sentence) == page
+
+
+def test_every_image_of_the_grid_has_a_text(form):
+    html = checkup.samples(data._sample(FakeLab(), "lungs", 0))
+    assert html.count("<img") == 2  # the third can no longer be read
+    assert html.count('alt="x, a validation image"') == 2
+
+
+# --- import --------------------------------------------------------------------------------------
+
+
+def test_an_upload_is_imported_under_its_own_name_and_then_forgotten(form, tmp_path):
+    upload, table = tmp_path / "hash" / "ISIC 2019 (small).zip", tmp_path / "other" / "labels.csv"
+    upload.parent.mkdir()
+    zipped(upload, {})
+    table.parent.mkdir()
+    table.write_text("file,label")
+    source, name, options = imported(form, file=str(upload), table=str(table), group=" patient ")
+    assert (source, name) == (str(upload), "ISIC-2019-small")
+    assert options["labels"] == table and options["group_column"] == "patient"
+    assert options["path_column"] is None
+    assert not upload.parent.exists() and not table.parent.exists()
+
+
+def test_an_upload_that_is_refused_stays_for_another_try(form, tmp_path):
+    upload = zipped(tmp_path / "a.zip", {})
+    lab = FakeLab(refuse="Name a table with --labels FILE.csv.")
+    with pytest.raises(BadInput, match="under “Table of labels”"):
+        importing.run(lab, ONE, form, values(form, file=str(upload)), lambda *a, **k: None)
+    assert upload.exists()
+
+
+def test_phantoms_are_asked_for_by_modality_number_and_seed(form):
+    source, name, options = imported(
+        form, kind=importing.PHANTOM, modality="histology", per_class=8, seed=3, name=" mine "
+    )
+    assert (source, name) == ("phantom:histology", "mine")
+    assert (options["per_class"], options["seed"]) == (8, 3)
+    assert "labels" not in options
+
+
+def test_a_path_is_made_absolute_and_never_forgotten(form, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner").mkdir()
+    source, name, _ = imported(form, kind=importing.PATH, path="owner/chest")  # no hub id
+    assert (source, name) == (str(tmp_path / "owner" / "chest"), "chest")
+    assert tmp_path.exists()
+
+
+def test_a_path_is_refused_where_others_use_the_app(form):
+    with pytest.raises(BadInput, match="Paths are read only"):
+        imported(form, Mode("public", paths=False), kind=importing.PATH, path="/etc")
+    with gr.Blocks():
+        kinds = importing.build(Mode("public", paths=False)).kind.choices
+    assert [value for _, value in kinds] == [importing.UPLOAD, importing.PHANTOM]
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        ({}, "Choose a .zip or .npz file first."),
+        ({"file": "/nowhere/a.zip"}, "choose the file again"),
+        ({"kind": importing.PATH, "path": " "}, "Type the path"),
+    ],
+)
+def test_what_is_missing_is_said(form, given, said):
+    with pytest.raises(BadInput, match=said):
+        imported(form, **given)
+
+
+def test_a_zip_goes_all_the_way_into_a_report(form, home, tmp_path):
+    entries = good_entries(20) | {"notes.docx": b"x"}
+    upload = zipped(tmp_path / "cats & dogs.zip", entries)
+    seen = []
+    lab = Lab(home)
+    name = importing.run(
+        lab, ONE, form, values(form, file=str(upload)), lambda at, *a, **k: seen.append(at)
+    )
+    html = checkup.report(lab.check(name))
+    assert name == "cats-dogs" and seen[-1] == (40, 40)
+    assert "40 images of 2 classes" in html and "notes.docx" in html
+
+
+# --- the tab -------------------------------------------------------------------------------------
+
+
+def test_the_list_keeps_what_is_chosen_and_falls_back_to_the_first():
+    assert data._choices(FakeLab(), "skin").value == "skin"
+    chosen = data._choices(FakeLab(), "gone")
+    assert chosen.value == "lungs" and chosen.visible
+    assert chosen.choices[0] == ("lungs (30 images, 2 classes)", "lungs")
+
+
+def test_a_study_of_the_same_name_is_not_deleted():
+    with pytest.raises(BadInput, match="no data set 'lungs' any more"):
+        data._deletable(FakeLab(kind="study"), "lungs")
+
+
+def test_no_event_of_the_tab_is_public():
+    with gr.Blocks() as demo:
+        data.tab(FakeLab(), ONE).refresh(demo.load)
+    assert {event.api_visibility for event in demo.fns.values()} == {"private"}

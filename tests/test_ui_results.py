@@ -1,0 +1,238 @@
+"""The Results tab without a browser: picking, the verdict, tables, and whom Compare opens."""
+
+from __future__ import annotations
+
+import csv
+import os
+
+import findings
+import numpy as np
+import pytest
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read at import
+gr = pytest.importorskip("gradio")
+
+from ftlab.records import BadInput  # noqa: E402
+from ftlab.ui import answers, board, parts, results  # noqa: E402
+from ftlab.ui.mode import ONE  # noqa: E402
+
+
+class FakeLab:
+    """Two finished studies and one that nobody has begun; images of the first data set only."""
+
+    def __init__(self):
+        self.answers = {
+            "idle": findings.answer("idle", found=[], state="queued"),
+            "moles": findings.answer("moles"),
+            "chest": findings.answer("chest", found=findings.rows()[:5]),
+        }
+
+    def studies(self):
+        return [{"study": name, "state": a["state"]} for name, a in self.answers.items()]
+
+    def status(self, name):
+        return self.answers[name]
+
+    def evidence(self, name):
+        rows = self.answers[name]["leaderboard"]["rows"]
+        return findings.evidence([row["strategy"] for row in rows])
+
+    def diaries(self, name):
+        return findings.diaries(self.answers[name]["runs"])
+
+    def test_image(self, name, index):
+        if name != "moles":
+            raise BadInput("The data set is not on this machine.")
+        return {"pixels": np.full((8, 8, 3), index, np.uint8), "truth": "benign"}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+
+
+# --- what is picked ------------------------------------------------------------------------------
+
+
+def test_the_first_finished_study_is_picked_and_a_choice_is_kept():
+    lab = FakeLab()
+    first = answers.find_studies(lab, [])
+    assert first["value"] == ["moles"]
+    assert first["choices"][0] == ("idle (queued)", "idle")
+    assert answers.find_studies(lab, ["chest", "deleted"])["value"] == ["chest"]
+
+
+def test_the_verdict_comes_first_and_names_the_cell_where_there_are_several():
+    lab = FakeLab()
+    says, body, got, cell = answers.pick(lab, ["moles"])
+    assert says == ('<p class="ft-verdict">Undecided; learning rates were not tuned.</p>')
+    assert body["visible"] and not cell["visible"] and cell["value"] == "moles, tiny"
+    says, _, got, cell = answers.pick(lab, ["moles", "chest"])
+    assert says.count("ft-verdict") == 2 and "<strong>chest, tiny:</strong>" in says
+    assert cell["visible"] and [a["study"] for a in got] == ["moles", "chest"]
+
+
+@pytest.mark.parametrize(("studies", "said"), [([], "No results"), (["idle"], "No run has")])
+def test_where_there_is_nothing_the_page_says_what_to_do(studies, said):
+    says, body, got, cell = answers.pick(FakeLab(), studies)
+    assert said in says and "Fine-tune" in says
+    assert not body["visible"] and cell["value"] is None
+    assert all(update["__type__"] == "update" for update in answers.tables(got))
+
+
+def test_failed_and_missing_runs_are_told():
+    lab = FakeLab()
+    lab.answers["moles"]["runs"][0] |= {"state": "failed", "reason": "Out of <memory>."}
+    says = answers.pick(lab, ["moles"])[0]
+    assert "38 of 39 runs have finished" in says
+    assert "linear_probe-tiny-s0 failed: Out of &lt;memory&gt;." in says
+
+
+# --- the leaderboard -----------------------------------------------------------------------------
+
+
+def test_the_table_sorts_by_numbers_and_shows_intervals_and_marks():
+    table = board.table(board.rows(board.cells([findings.answer()])))
+    heads = table["headers"]
+    assert heads[:3] == ["strategy", "balanced accuracy, %", "to full, points"]
+    assert not {"study", "backbone", "p (Holm)"} & set(heads)
+    shown = dict(zip(heads, table["metadata"]["display_value"][0], strict=True))
+    assert table["data"][0][1] == pytest.approx(90)
+    assert shown["balanced accuracy, %"] == "90.0 (87.0 to 93.0)"
+    assert shown["to full, points"] == "+4.0 (+2.0 to +6.0)"
+    assert shown["paired"] == "▲ above full"
+    full = dict(zip(heads, table["metadata"]["display_value"][4], strict=True))
+    assert (full["to full, points"], full["paired"]) == ("–", "◆ full itself")
+
+
+def test_p_values_stand_where_there_are_five_seeds_and_are_excused_where_not():
+    few, enough = (board.cells([findings.answer(seeds=n)]) for n in (3, 5))
+    assert board.FEW_SEEDS in board.caption(few)
+    assert board.CORRECTED in board.caption(enough)
+    table = board.table(board.rows(enough))
+    assert table["metadata"]["display_value"][0][table["headers"].index("p (Holm)")] == "0.01"
+
+
+def test_the_caption_says_what_the_numbers_rest_on():
+    caption = board.caption(board.cells([findings.answer()]))
+    assert "200 test images, 3 seeds, learning rates not tuned" in caption
+
+
+def test_without_full_nothing_is_said_of_it():
+    alone = findings.answer(found=[findings.row("l1_sp", 0.8, difference=None)])
+    table = board.table(board.rows(board.cells([alone])))
+    assert not {"to full, points", "paired"} & set(table["headers"])
+    assert board.FEW_SEEDS not in board.caption(board.cells([alone]))
+
+
+def test_several_cells_have_a_heat_map_and_columns_that_tell_them_apart():
+    lab = FakeLab()
+    one = answers.tables([lab.status("moles")])
+    assert one[3]["visible"] is False and one[4] is None
+    two = answers.tables([lab.status("moles"), lab.status("chest")])
+    assert two[3]["visible"] is True and "study" in two[0]["headers"]
+    assert len(two[4].data[0].x) == 2
+
+
+def test_the_file_holds_every_row_in_numbers_with_units():
+    path = answers.tables([findings.answer("moles"), findings.answer("chest")])[2]
+    assert path.endswith("leaderboard-moles-chest.csv")
+    with open(path, encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 26
+    assert float(lines[0]["balanced accuracy, low"]) == pytest.approx(87)
+    assert lines[0]["learning rates tuned"] == "False"
+    assert float(lines[0]["stored bytes"]) == 9_000_000
+
+
+# --- the charts of one cell ----------------------------------------------------------------------
+
+
+def _event(function, *rest, study: str = "moles", outputs: int = 2):
+    lab = FakeLab()
+    return answers.drawn(function, outputs)(lab, [lab.status(study)], f"{study}, tiny", *rest)
+
+
+def test_a_is_the_best_on_validation_and_b_is_full():
+    a, b, label = _event(answers.choices)
+    assert (a["value"], b["value"]) == ("linear_probe", "full")
+    assert label["value"] == findings.CLASSES[1] and len(a["choices"]) == 13
+
+
+def test_where_full_is_best_it_is_held_against_the_next():
+    found = [findings.row(n, m) for n, m in (("full", 0.9), ("lp_ft", 0.7), ("l1_sp", 0.8))]
+    assert board.pair(findings.answer(found=found), "tiny", ["full", "lp_ft", "l1_sp"]) == [
+        "full",
+        "l1_sp",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("function", "rest", "charts"),
+    [
+        (answers.dots, ["AUROC"], 1),
+        (answers.learning, ["training loss"], 1),
+        (answers.cost, ["stored size"], 1),
+        (answers.classes, ["full", "lp_ft"], 3),
+        (answers.thresholds, ["full", "lp_ft", findings.CLASSES[1]], 3),
+    ],
+)
+def test_every_chart_has_its_words(function, rest, charts):
+    shown = _event(function, *rest, outputs=2 * charts)
+    assert len(shown) == 2 * charts
+    assert all("<table" in text and "ft-chart-text" in text for text in shown[1::2])
+
+
+def test_without_a_cell_nothing_is_redrawn():
+    lab = FakeLab()
+    assert len(answers.drawn(answers.dots, 2)(lab, [], None, "AUROC")) == 2
+
+
+# --- disagreements -------------------------------------------------------------------------------
+
+
+def test_images_of_most_disagreement_are_shown_with_their_votes():
+    images, gallery, votes, note, button, picked = _event(answers.disagreements, outputs=6)
+    assert [image["index"] for image in images] == [30, 31, 32, 33, 34]  # not the one without
+    assert gallery["value"][0][1] == "8 of 13 right"
+    assert "&lt;i&gt;malignant&lt;/i&gt;</strong> 5: linear_probe, lp_ft, l2_sp" in votes
+    assert not button["interactive"] and picked is None
+
+
+def test_a_chosen_image_can_be_opened_in_compare():
+    lab = FakeLab()
+    event = gr.SelectData(None, {"index": 1, "value": None})
+    images = findings.evidence()["disagreements"]
+    votes, note, button, picked = answers.choose(
+        [lab.status("moles")], "moles, tiny", images, event
+    )
+    assert picked == ("moles", 31) and button["interactive"]
+    assert votes.count("ft-chosen") == 1 and "Test image 31: benign, 8 of 13 right" in note
+
+
+def test_without_the_images_the_votes_are_still_there():
+    images, gallery, votes, note, *_ = _event(answers.disagreements, study="chest", outputs=6)
+    assert images == [] and gallery["visible"] is False
+    assert answers.ELSEWHERE in note and "<table" in votes
+
+
+# --- the tab itself ------------------------------------------------------------------------------
+
+
+def test_the_tab_builds_wires_itself_and_opens_no_endpoint():
+    with gr.Blocks() as demo, gr.Tabs():
+        with gr.Tab("Results") as page:
+            tab = results.tab(FakeLab(), ONE)
+        tab.refresh(page.select)
+        assert isinstance(tab.open, gr.Button) and isinstance(tab.picked, gr.State)
+    assert len(demo.fns) > 10
+    assert {each.api_visibility for each in demo.fns.values()} == {"private"}
+
+
+def test_a_refusal_of_the_lab_is_one_sentence():
+    class Refusing(FakeLab):
+        def status(self, name):
+            raise BadInput("There is no study <b>.")
+
+    with pytest.raises(gr.Error, match="There is no study &lt;b&gt;"):
+        parts.told(answers.pick)(Refusing(), ["moles"])
