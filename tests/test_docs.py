@@ -3,9 +3,13 @@
 import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import yaml
+from packaging.specifiers import SpecifierSet
 
 from ftlab import strategies
 from ftlab.commands import app
@@ -44,3 +48,15 @@ def test_a_plan_prints_as_the_readme_shows_it():
         [sys.executable, "-m", *shown[1].split()], cwd=ROOT, capture_output=True, text=True
     )
     assert done.stdout.strip() == shown[2]
+
+
+def test_the_space_gets_the_gradio_that_is_tested_here():
+    _, front, _ = README.split("---\n", 2)
+    space = yaml.safe_load(front)
+    assert space["sdk"] == "gradio" and space["sdk_version"] == version("gradio")
+    assert f"gradio=={space['sdk_version']}\n" in (ROOT / "requirements.txt").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert space["python_version"] in SpecifierSet(project["requires-python"])
+    assert space["license"] == project["license"].lower()
+    assert (ROOT / space["app_file"]).is_file()
+    assert space["tags"] and len(space["short_description"]) <= 60  # the hub's limit

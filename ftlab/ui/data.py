@@ -34,11 +34,11 @@ def tab(lab: Any, mode: Mode) -> SimpleNamespace:
         `chosen`, the list itself, whose value is the name of the data set that is shown.
     """
     with gr.Row():
-        with gr.Column(scale=2, min_width=250):
+        with gr.Column(scale=2, min_width=280):
             chosen = gr.Radio([], label="Data sets", elem_classes="ft-datasets", visible=False)
             with gr.Accordion("Import a data set"):
                 form = importing.build(mode)
-        with gr.Column(scale=5, min_width=400):
+        with gr.Column(scale=5, min_width=420):
             shown = _shown()
     _wire_choice(lab, chosen, shown)
     _wire_import(lab, mode, chosen, form, shown.report)
