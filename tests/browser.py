@@ -25,7 +25,7 @@ CHROMIUM = os.environ.get("FTLAB_CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-START_SECONDS, WAIT_SECONDS = 300, 180  # for the app; for anything on a page: machines may be busy
+START_SECONDS, WAIT_SECONDS = 300, 60  # for the app; for anything on a page: machines may be busy
 GRADIO_ASKS = ("monitoring/summary", "gradio_api/mcp/schema")  # its API page does; both are off
 DESK, TABLET = (1280, 800), (820, 1180)
 

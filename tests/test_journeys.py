@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from browser import DESK, TABLET, chromium, lacking, ours, serving, violations, visiting
 from dirty import good_entries, png, zipped
+from tiny import bands, trained
 
 pytestmark = pytest.mark.skipif(bool(lacking()), reason=lacking() or "")
 
@@ -20,7 +21,12 @@ TABS = ("Compare", "Fine-tune", "Results", "Data")
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("journeys") / "home"
+    """A home with a data set `bands` and a finished study of it, `reference`, of two strategies."""
+    folder = tmp_path_factory.mktemp("journeys") / "home"
+    folder.mkdir()
+    bands(folder)
+    trained(folder, ("full", "linear_probe"), name="reference")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +86,58 @@ def draw_phantoms(page, name, per_class):
 def fits(page) -> bool:
     """Whether nothing sticks out of the window on the right."""
     return page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_the_first_thing_seen_is_a_comparison(browser, address):
+    with visiting(browser, address) as page:
+        page.locator(".ft-card").nth(1).wait_for()
+        assert re.search(r"(All|\d) .*say", page.locator(".ft-verdict").inner_text())
+        names = page.locator(".ft-card h3").all_inner_texts()
+        assert [name.split()[0] for name in names] == ["full", "linear_probe"]
+        assert page.locator(".ft-card img:not([alt])").count() == 0
+        assert re.search(
+            r"\d %? ?\([\d.]+ to [\d.]+\)", page.locator(".ft-card").first.inner_text()
+        )
+
+
+def test_an_upload_is_compared_and_what_is_no_image_is_refused(browser, address, tmp_path):
+    drawn = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
+    (tmp_path / "mine.png").write_bytes(png(drawn))
+    (tmp_path / "mine.txt").write_bytes(b"no picture")
+    with visiting(browser, address) as page:
+        page.locator(".ft-card").nth(1).wait_for()
+        page.locator("#ft-drop input[type=file]").set_input_files(tmp_path / "mine.png")
+        page.locator(".ft-original", has_text="mine.png").wait_for()
+        page.locator(".ft-card").nth(1).wait_for()
+        page.locator("#ft-drop input[type=file]").set_input_files(tmp_path / "mine.txt")
+        toast = page.get_by_test_id("toast-body")
+        toast.wait_for()
+        assert "mine.txt" in toast.inner_text()
+        assert not re.search(r"/\w+/\w+", toast.inner_text())
+
+
+def test_a_study_started_here_goes_on_when_the_page_is_closed(browser, address):
+    with visiting(browser, address) as page:
+        open_tab(page, "Fine-tune")
+        page.locator(".ft-plan").nth(7).wait_for()  # those of the strategies ticked at first
+        page.get_by_role("button", name="None", exact=True).click()
+        page.locator(".ft-plan").first.wait_for(state="detached")
+        page.get_by_role("checkbox", name=re.compile("^linear_probe")).check()
+        page.get_by_role("spinbutton", name=re.compile("^Epochs")).fill("2")
+        page.get_by_role("spinbutton", name=re.compile("^Seeds")).fill("1")
+        page.get_by_role("textbox", name=re.compile("^Name")).fill("mine")
+        page.locator(".ft-plan figcaption", has_text="linear_probe").wait_for()
+        page.get_by_role("button", name="Start", exact=True).click()
+        page.get_by_role("radio", name=re.compile(r"\bmine\b")).wait_for()
+    with visiting(browser, address) as page:
+        open_tab(page, "Fine-tune")
+        page.get_by_role("tab", name="Studies", exact=True).click()
+        page.get_by_role("radio", name=re.compile(r"\bmine\b")).check()
+        page.get_by_text(re.compile("2 of 2 epochs")).first.wait_for()
+    with visiting(browser, address) as page:
+        page.get_by_label("Study", exact=True).first.click()
+        page.get_by_role("option", name="mine").click()
+        page.locator(".ft-card", has_text="linear_probe").wait_for()
 
 
 def test_a_dirty_zip_becomes_a_data_set_with_a_report_and_goes_again(browser, address, dirty_zip):

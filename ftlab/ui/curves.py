@@ -6,6 +6,7 @@ cannot be told apart, two can.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape as esc
 from statistics import fmean
@@ -123,7 +124,8 @@ def _counted(seeds: Mapping[str, Sequence]) -> str:
 
 
 def _name_panels(figure: go.Figure, names: Sequence[str], rows: int, columns: int, axis: str):
-    figure.update_xaxes(dtick=None, tickformat="d", nticks=5)
+    last = max((x for trace in figure.data for x in trace.x if x is not None), default=1)
+    figure.update_xaxes(tick0=0, dtick=math.ceil(last / 5), tickformat="d")  # whole epochs only
     for i, name in enumerate(names):
         panel = "" if i == 0 else str(i + 1)
         corner = dict(xref=f"x{panel} domain", yref=f"y{panel} domain")
