@@ -59,6 +59,8 @@ class Saliency:
 
 
 class Method(NamedTuple):
+    """A way to a saliency map: what the library calls it, and how its channels are weighed."""
+
     library: str  # its class in pytorch_grad_cam
     summary: str
     weights: Callable[..., np.ndarray] | None = None  # (B, F), where the library's will not do

@@ -109,23 +109,28 @@ def choices(lab, cell: Cell, answer: Mapping) -> list:
 
 
 def shown(*charts: Chart) -> list:
+    """Figure and text equivalent of each chart in turn, for the outputs of an event."""
     return [part for chart in charts for part in (chart.figure, text_equivalent(chart))]
 
 
 def dots(lab, cell: Cell, answer: Mapping, view: str) -> list:
+    """Every strategy's mean with its 95 % interval."""
     return shown(ranking.dots(cell, view))
 
 
 def learning(lab, cell: Cell, answer: Mapping, view: str) -> list:
+    """A validation value by epoch, a panel for each strategy."""
     runs = [run for run in answer["runs"] if run["backbone"] == cell.backbone]
     return shown(curves.learning(lab.diaries(cell.study), runs, cell.name, view))
 
 
 def cost(lab, cell: Cell, answer: Mapping, axis: str) -> list:
+    """Balanced accuracy against seconds, trained parameters or stored bytes."""
     return shown(costs.cost(cell, axis))
 
 
 def classes(lab, cell: Cell, answer: Mapping, a: str, b: str) -> list:
+    """Sensitivity and specificity of each class, and the confusion of strategies a and b."""
     rows = _evidence(lab, cell)
     names = lab.evidence(cell.study)["classes"]
     of = {row["strategy"]: row for row in rows}
@@ -137,6 +142,7 @@ def classes(lab, cell: Cell, answer: Mapping, a: str, b: str) -> list:
 
 
 def thresholds(lab, cell: Cell, answer: Mapping, a: str, b: str, label: str) -> list:
+    """ROC and precision-recall of one class against the rest, and reliability."""
     rows, of, pair = _evidence(lab, cell), _pooled(cell), _pair(a, b)
     return shown(
         curves.roc(rows, pair, label, of),

@@ -105,6 +105,7 @@ def basis(rows: Sequence[Mapping]) -> str:
 
 
 def rates(board: Mapping) -> str:
+    """Whether a leaderboard's learning rates were tuned, in words."""
     tuned = "tuned on the same grid for all" if board["tuned"] else "not tuned"
     return f"learning rates {tuned}"
 
@@ -115,6 +116,7 @@ def grounds(cell: Cell) -> str:
 
 
 def known(value: float | None) -> bool:
+    """Whether there is a number to show: not None, not NaN."""
     return value is not None and not math.isnan(value)
 
 

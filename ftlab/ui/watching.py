@@ -39,6 +39,7 @@ class Watching:
 
 
 def build() -> Watching:
+    """Lay out the list of studies and, beside it, how the chosen one is getting on."""
     with gr.Row():
         with gr.Column(scale=3, min_width=240):
             study = gr.Radio([], label="Studies", elem_classes="ft-studies")
