@@ -1,10 +1,12 @@
 """Run `make app` until it has answered: the page opens, and an endpoint lists the strategies."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import time
 import urllib.request
+from pathlib import Path
 
 from gradio_client import Client
 
@@ -34,6 +36,16 @@ def main() -> None:
     finally:
         os.killpg(app.pid, signal.SIGTERM)
         app.wait()
+        end_worker()
+
+
+def end_worker() -> None:
+    """End the worker that the app leaves behind for studies that go on; here there is none."""
+    home = f"FTLAB_HOME={Path(__file__).resolve().parent.parent}".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            if home in (process / "environ").read_bytes().split(b"\0"):
+                os.kill(int(process.name), signal.SIGTERM)
 
 
 if __name__ == "__main__":
