@@ -61,7 +61,7 @@ class Saliency:
 class Method(NamedTuple):
     """A way to a saliency map: what the library calls it, and how its channels are weighed."""
 
-    library: str  # its class in pytorch_grad_cam
+    cam: str  # its class in pytorch_grad_cam
     summary: str
     weights: Callable[..., np.ndarray] | None = None  # (B, F), where the library's will not do
     slow: bool = False  # sends an image through the whole network once for each channel
@@ -102,7 +102,7 @@ def _library_class(method: str) -> type:
         raise BadInput("Saliency maps need grad-cam: pip install grad-cam.") from None
     weights = METHODS[method].weights
 
-    class Keeping(getattr(pytorch_grad_cam, METHODS[method].library)):
+    class Keeping(getattr(pytorch_grad_cam, METHODS[method].cam)):
         def get_cam_image(self, *args):
             self.raw = super().get_cam_image(*args)
             return self.raw

@@ -1,136 +1,19 @@
-"""The Fine-tune tab on a fake lab: what is asked, drawn and shown of studies at work."""
+"""The Fine-tune tab on a fake lab: what is asked and shown of studies at work."""
 
 from __future__ import annotations
 
 import json
 import re
-from xml.etree import ElementTree
 
 import gradio as gr
 import pytest
+from trainers import ALL, FakeLab, values
 
 from ftlab import strategies
 from ftlab.asking import Question
-from ftlab.records import BadInput, Layout, Settings, Stage, plan_record
-from ftlab.ui import drawing, finetune, progress, question, watching
+from ftlab.records import BadInput, Settings
+from ftlab.ui import finetune, progress, question, watching
 from ftlab.ui.mode import ONE
-from ftlab.ui.progress import METRIC
-
-RESNET = Layout(
-    (
-        Stage("stem", (1,)),
-        Stage("layer1", (2, 3, 4)),
-        Stage("layer2", (5, 6, 7, 8)),
-        Stage("layer3", (9, 10, 11, 12, 13, 14)),
-        Stage("layer4", (15, 16, 17)),
-        Stage("head"),
-    )
-)
-ALL = list(strategies.STRATEGIES)
-
-
-class FakeLab:
-    """A lab of one data set, whose studies train when they are told to."""
-
-    def __init__(self):
-        self.asked: dict[str, Question] = {}
-        self.states: dict[str, str] = {}
-        self.done: dict[str, int] = {}
-        self.owners: list[str] = []
-        self.fetched: list[str] = []
-
-    def strategies(self):
-        return [strategies.describe(name) for name in ALL]
-
-    def backbones(self):
-        return [{"name": "resnet50"}, {"name": "ftlab_mini"}]
-
-    def weights_state(self, backbone):
-        ready = backbone == "ftlab_mini" or backbone in self.fetched
-        return {"ready": ready, "download_bytes": None if ready else 98_000_000}
-
-    def fetch(self, backbone):
-        self.fetched.append(backbone)
-
-    def layout(self, backbone):
-        return RESNET
-
-    def plan(self, strategy, backbone, epochs, **knobs):
-        plan = strategies.write_plan(strategy, RESNET, epochs, **knobs)
-        return {"strategy": strategy, "backbone": backbone, **plan_record(plan)}
-
-    def datasets(self):
-        return [self.check("chest")]
-
-    def check(self, name):
-        return {
-            "name": name,
-            "images": 440,
-            "classes": {"normal": 220, "<b>nodule": 220},
-            "groups": 101,
-            "splits": {"train": 264, "val": 88, "test": 88},
-            "skipped": [],
-            "warnings": ["2 duplicates"],
-        }
-
-    def estimate(self, question):
-        runs = len(question.backbones) * len(question.strategies) * len(question.seeds)
-        return {"seconds": 12.0 * runs * question.settings.epochs, "measured": True}
-
-    def enqueue(self, question, owner=""):
-        name = question.name or "chest-abc123"
-        self.asked[name], self.states[name], self.done[name] = question, "queued", 0
-        self.owners.append(owner)
-        return name
-
-    def resume(self, study):
-        self.states[study] = "queued"
-
-    def stop(self, study):
-        self.states[study] = "stopped"
-        return True
-
-    def studies(self):
-        return [{"study": s, "data": "chest", "state": state} for s, state in self.states.items()]
-
-    def watch(self, study):
-        asked, rows = self.asked[study], []
-        cells = [(s, seed) for seed in asked.seeds for s in asked.strategies]
-        for number, (strategy, seed) in enumerate(cells):
-            epochs = self._epochs(study, number)
-            state = "finished" if epochs == asked.settings.epochs else "queued"
-            if 0 < epochs < asked.settings.epochs:
-                state = self.states[study]
-            row = dict(run=f"{strategy}-{seed}", strategy=strategy, backbone="resnet50", seed=seed)
-            each = asked.settings.epochs
-            row |= {"epochs_done": epochs, "epochs": each, "reason": None}
-            rows.append({**row, "state": state})
-        if self.states[study] == "failed":
-            rows[0] |= {"state": "failed", "reason": "The loss became <NaN>."}
-        total = len(cells) * asked.settings.epochs
-        done = min(self.done[study], total)
-        left = 3.0 * (total - done) if done else None
-        known = {"study": study, "state": self.states[study], "runs": rows}
-        known |= {"reason": None, "ahead": 2 if self.states[study] == "queued" else None}
-        return {**known, "epochs_done": done, "epochs": total, "seconds_left": left}
-
-    def diaries(self, study):
-        return {
-            row["run"]: [
-                {"epoch": e, "phase": 0, "val": {METRIC: 0.5 + 0.03 * e + 0.01 * row["seed"]}}
-                for e in range(self._epochs(study, number))
-            ]
-            for number, row in enumerate(self.watch_rows(study))
-        }
-
-    def watch_rows(self, study):
-        asked = self.asked[study]
-        cells = [(s, seed) for seed in asked.seeds for s in asked.strategies]
-        return [{"run": f"{strategy}-{seed}", "seed": seed} for strategy, seed in cells]
-
-    def _epochs(self, study, number):
-        each = self.asked[study].settings.epochs
-        return max(0, min(each, self.done[study] - number * each))
 
 
 @pytest.fixture
@@ -144,16 +27,6 @@ def form(lab):
         form = question.build(lab.strategies(), [b["name"] for b in lab.backbones()])
         question.build_more(form, lab.strategies())
     return form
-
-
-def values(form, **changes):
-    """What an untouched form holds, by component, with changes by the form's names."""
-    held = {component: component.value for component in form.fields()}
-    held[form.data], held[form.backbones] = "chest", ["resnet50"]
-    for name, value in changes.items():
-        own = getattr(form, name, None) or form.settings.get(name)
-        held[own if own is not None else form.knobs[tuple(name.split("__"))]] = value
-    return held
 
 
 # --- the question ------------------------------------------------------------------------------
@@ -229,120 +102,6 @@ def test_a_rate_is_a_number_auto_or_each_strategys_default(form, text, lr):
 def test_what_is_missing_is_said_in_a_sentence(form, changes, message):
     with pytest.raises(BadInput, match=message):
         form.question(values(form, **changes))
-
-
-# --- the drawing -------------------------------------------------------------------------------
-
-
-def pictures(html: str) -> dict[str, ElementTree.Element]:
-    """strategy -> its picture, from the gallery's HTML."""
-    found = {}
-    for svg in re.findall(r'<svg viewBox="0 0 204.*?</svg>', html, re.S):
-        picture = ElementTree.fromstring(svg)
-        found[picture.get("aria-label").split(":")[0]] = picture
-    return found
-
-
-def drawn(lab, names, **knobs):
-    about = {record["name"]: record for record in lab.strategies()}
-    plans = [lab.plan(name, "resnet50", 10, **knobs) for name in names]
-    return drawing.gallery(plans, RESNET, about)
-
-
-def rects(picture, kind):
-    rows = picture.findall("rect")
-    if kind == "learns":
-        return [r for r in rows if r.get("style")]
-    return [r for r in rows if r.get("class") == kind]
-
-
-def test_a_picture_shows_who_learns_when_at_which_rate(lab):
-    found = pictures(drawn(lab, ALL))
-    assert set(found) == set(ALL)
-    assert (len(rects(found["full"], "learns")), len(rects(found["full"], "ft-frozen"))) == (6, 0)
-    probe = found["linear_probe"]
-    assert (len(rects(probe, "learns")), len(rects(probe, "ft-frozen"))) == (1, 5)
-    gradual = found["gradual_last_first"]
-    assert len(rects(gradual, "learns")) == 6 + 5 + 4 + 3 + 2
-    assert len(rects(gradual, "ft-frozen")) == 4 + 3 + 2 + 1
-    lp_ft = rects(found["lp_ft"], "learns")
-    assert len({r.get("style") for r in lp_ft}) == 2  # a tenth of the probe's rate after it
-    texts = [text.text for text in found["lp_ft"].findall("text")]
-    assert {"1e-3", "1e-4", "0", "5", "10"} <= set(texts)
-
-
-def test_cut_slim_and_ruled_parts_are_drawn_as_what_they_are(lab):
-    found = pictures(drawn(lab, ALL))
-    cut = found["truncated"]
-    assert [t.text for t in cut.findall("text") if t.get("class") == "ft-gone"] == ["layer4"]
-    assert len(rects(cut, "learns")) == 5
-    tall = {float(r.get("height")) for r in rects(found["transfusion"], "learns")}
-    assert tall == {drawing.ROW, drawing.ROW / 2}
-    assert len(rects(found["auto_rgn"], "ft-ruled")) == 5  # the head keeps the full rate
-    assert (
-        len(rects(pictures(drawn(lab, ["auto_rgn"], mode="faithful"))["auto_rgn"], "ft-ruled")) == 6
-    )
-
-
-def test_a_stage_that_learns_in_part_is_drawn_in_part(lab):
-    picture = pictures(drawn(lab, ["layer_wise"], freeze=6))["layer_wise"]
-    halves = [r for r in picture.findall("rect") if float(r.get("height")) == drawing.ROW / 2]
-    frozen, learns = sorted(halves, key=lambda r: -float(r.get("y")))
-    assert frozen.get("class") == "ft-frozen" and learns.get("style")
-
-
-def test_every_part_of_a_picture_lies_inside_it(lab):
-    for picture in pictures(drawn(lab, ALL)).values():
-        _, _, width, height = map(float, picture.get("viewBox").split())
-        for rect in picture.findall("rect"):
-            x, y, w, h = (float(rect.get(key)) for key in ("x", "y", "width", "height"))
-            assert 0 <= x and x + w <= width and 0 <= y and y + h <= height
-
-
-def test_plans_are_told_in_words(lab):
-    words = {name: drawing.words(lab.plan(name, "resnet50", 10), RESNET) for name in ALL}
-    assert words["full"] == "epochs 1 to 10: everything learns at 1e-4."
-    assert words["lp_ft"] == (
-        "epochs 1 to 5: head learns at 1e-3; epochs 6 to 10: everything learns at 1e-4."
-    )
-    assert "epochs 3 to 4: layer3 joins at 1e-4" in words["gradual_last_first"]
-    assert "L2 pull to the start (α 0.1, β 0.01)" in words["l2_sp"]
-    assert "up to 1e-3" in words["auto_rgn"]
-    assert "everything learns" in words["truncated"] and "cut after unit 14" in words["truncated"]
-
-
-def test_a_strategy_is_said_in_a_sentence_without_equation_and_citation():
-    said = [drawing.sentence(strategies.describe(name)["summary"]) for name in ALL]
-    assert said[0] == "Every weight learns"
-    assert said[2] == "Unfreeze from the last trunk stage down to the first"
-    assert not [text for text in said if re.search(r"\d{4}|et al|`", text)]
-
-
-def test_equations_are_set_in_the_letters_they_stand_for():
-    written = strategies.describe("l2_sp")["equation"]
-    assert drawing.equation(written) == "L + α/2 |w - w₀|² + β/2 |v|²"
-
-
-@pytest.mark.parametrize(
-    "lr, text", [(1e-4, "1e-4"), (3e-5, "3e-5"), (0.01, "0.01"), (0.00025, "2.5e-4"), (1.0, "1")]
-)
-def test_rates_read_as_people_write_them(lr, text):
-    assert drawing.rate(lr) == text
-
-
-def test_what_cannot_be_drawn_is_said_beside_what_can(lab, form):
-    html = finetune._draw(lab, form, values(form, epochs=1))
-    assert "lp_ft needs at least 2 epochs" in html
-    assert set(pictures(html)) == set(strategies.DAVILA) - {"lp_ft"}
-    assert "Choose a backbone" in finetune._draw(lab, form, values(form, backbones=[]))
-    assert "Tick one" in finetune._draw(lab, form, values(form, strategies=[]))
-
-
-def test_the_drawing_follows_knobs_and_rate(lab, form):
-    html = finetune._draw(lab, form, values(form, strategies=["truncated"], truncated__cut="8"))
-    assert "cut after unit 8" in html
-    assert "at 3e-4" in finetune._draw(lab, form, values(form, strategies=["full"], lr="3e-4"))
-    assert "auto searches" in finetune._draw(lab, form, values(form, lr="auto"))
 
 
 # --- time, data, weights -----------------------------------------------------------------------
