@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SOURCE, DATA, PER_CLASS, SEED = "phantom:chest_xray", "demo_chest_xray", 200, 1
 FRACTIONS = (0.3, 0.1, 0.6)  # 60 training images a class, and enough test images to tell
 SEEDS = range(5)
-SETTINGS = Settings(epochs=12, size=96, lr="auto")
+SETTINGS = Settings(epochs=10, size=96, lr="auto")
 
 
 def ask(lab: Lab, name: str, progress: Callable[[int, int], None] | None = None) -> Path:
