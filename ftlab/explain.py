@@ -26,6 +26,7 @@ from . import device as devices
 from .backbones import Network
 from .records import BadInput, unit_name
 
+PLACES = 5  # a side that a map needs to say where: ResNets have 7 at 224 pixels, 3 at 96
 REMOVED = (10, 20, 30, 40, 50, 60, 70, 80, 90)  # per cent of the pixels, for ROAD
 
 
@@ -123,15 +124,22 @@ def look(network: Network, x: Tensor, layer: str | None = None, precision="float
 
     Args:
         layer: a trunk stage or unit of a plan ("layer3", "unit7"); default: the last trunk unit,
-            whose output is what the head pools (VGG-19: 14 x 14 at 224 pixels, before the pool).
+            whose output is what the head pools (VGG-19: 14 x 14 at 224 pixels, before the pool),
+            or where that has fewer than PLACES places a side (small images), the stage before.
     Raises:
         BadInput: the trunk has no such layer.
     """
     unit = _unit(network, layer)
-    model = _still(network)
+    before = [stage.units[-1] for stage in network.layout().trunk[:-1]]
+    model, at = _still(network), 0
     with torch.inference_mode(False), torch.no_grad(), devices.autocast(x.device, precision):
-        features = model.run(x, upto=unit)
+        if layer is None and before:
+            earlier = model.run(x, upto=before[-1])
+            x, at = earlier.clone(), before[-1]
+        features = model.run(x, after=at, upto=unit)
         logits = model.classify(model.run(features.clone(), after=unit))
+    if at and min(features.shape[2:]) < PLACES:
+        features, unit = earlier, at
     return Seen(features.float(), logits.float(), unit)
 
 

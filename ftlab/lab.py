@@ -13,9 +13,11 @@ from . import (
     asking,
     datasets,
     evidence,
+    homes,
     leaderboard,
     pictures,
     presence,
+    queue,
     schedule,
     strategies,
     studies,
@@ -41,6 +43,10 @@ class Lab:
     def at_home(cls) -> Lab:
         """The home FTLAB_HOME names, else the project folder."""
         return cls(Path(os.environ.get("FTLAB_HOME") or PROJECT).resolve())
+
+    def of(self, owner: str) -> Lab:
+        """The lab of one of several people: their own home, which shares this one's."""
+        return Lab(homes.personal(self.home, owner))
 
     @property
     def data(self) -> Path:
@@ -73,12 +79,12 @@ class Lab:
         return {"strategy": strategy, "backbone": backbone, **plan_record(plan)}
 
     def datasets(self) -> list[dict]:
-        names = datasets.dataset_names(self.data)
-        return [datasets.report(datasets.open_dataset(self.data, name)) for name in names]
+        """[as `check`] of the data sets of this home and of the one it shares."""
+        return [self.check(name) for name in datasets.dataset_names(self.data)]
 
     def studies(self) -> list[dict]:
         """[{study, data, classes, backbones, strategies, seeds, state}], shipped ones first."""
-        return [watching.summary(folder) for folder in self._study_folders()]
+        return watching.summaries(self.home, self._study_folders())
 
     def runs(self) -> list[dict]:
         """Every run of every study, as in `compare`, with its study."""
@@ -89,8 +95,8 @@ class Lab:
         ]
 
     def _study_folders(self) -> list[Path]:
-        """Shipped studies and then your own, by name; your own hides a shipped one of its name."""
-        roots = dict.fromkeys((PROJECT / "checkpoints", self.checkpoints))
+        """Shipped studies, shared ones and then your own, by name; a later one hides an earlier."""
+        roots = dict.fromkeys((PROJECT / "checkpoints", *homes.readable(self.checkpoints)))
         found = (path.parent for root in roots for path in sorted(root.glob("[!.]*/study.json")))
         return list({folder.name: folder for folder in found}.values())
 
@@ -105,6 +111,17 @@ class Lab:
             have = f"there are {', '.join(sorted(found))}" if found else "there is none yet"
             raise BadInput(f"There is no study {name!r}; {have}.")
         return found[name]
+
+    def _own_study(self, name: str) -> Path:
+        """As `study_folder`, of this very home.
+
+        Raises:
+            BadInput: also where the study is another's who shares it: it can be looked at only.
+        """
+        folder = self.study_folder(name)
+        if folder.parent != self.checkpoints:
+            raise BadInput(f"The study {name} is shared: it can only be looked at.")
+        return folder
 
     # --- data ---
 
@@ -176,13 +193,13 @@ class Lab:
 
         return estimate.estimate(question, self.home)
 
-    def enqueue(self, question: Question, owner: str = "") -> str:
-        """Ask a study and leave the work to a worker; the study's name. Raises as `ask`."""
-        return worker.begin(self.home, self.ask(question), owner)
+    def enqueue(self, question: Question, **terms) -> str:
+        """Ask a study and leave it to a worker on terms as of `queue.add`; its name."""
+        return worker.begin(self.home, self.ask(question), **terms)
 
-    def resume(self, name: str, owner: str = "") -> str:
+    def resume(self, name: str, **terms) -> str:
         """Leave what a study still lacks, what failed too, to a worker; the study's name."""
-        return worker.resume(self.home, self.study_folder(name), owner)
+        return worker.resume(self.home, self._own_study(name), **terms)
 
     def start_worker(self) -> bool:
         """Start a worker, which outlives this process, if none serves; whether it did."""
@@ -190,7 +207,7 @@ class Lab:
 
     def stop(self, name: str) -> bool:
         """Ask whoever works on a study to stop; whether somebody did."""
-        return worker.stop_study(self.home, self.study_folder(name))
+        return worker.stop_study(self.home, self._own_study(name))
 
     def deletable(self, name: str) -> str:
         """What would be deleted: "study" or "data set".
@@ -200,7 +217,7 @@ class Lab:
         """
         own = [folder for folder in self._study_folders() if folder.parent == self.checkpoints]
         is_study = name in (folder.name for folder in own)
-        is_data = name in datasets.dataset_names(self.data)
+        is_data = name in datasets.own_names(self.data)
         if is_study and is_data:
             raise BadInput(f"{name} is both a study and a data set: rename one folder first.")
         if not (is_study or is_data):
@@ -220,7 +237,7 @@ class Lab:
         if kind == "data set":
             datasets.delete_dataset(self.data, name)
             return kind
-        worker.dequeue(self.home, name)
+        queue.remove(self.home, self.checkpoints / name)
         doomed = self.checkpoints / f".{name}.{secrets.token_hex(4)}.tmp"
         with presence.lock(self.checkpoints / name):
             (self.checkpoints / name).rename(doomed)  # gone at once, whatever ends the rest
@@ -255,26 +272,7 @@ class Lab:
         return prediction.predict(images, self.study_folder(name), self.home / "cache")
 
     def explain(self, image: Path, name: str, **options) -> dict:
-        """Where each finished run of a study looks in an image.
-
-        Args (after `name`, all by keyword):
-            method: one of `methods` (default gradcam).
-            target: the class explained, or "own": each run's own prediction; default: for all
-                runs the class that they prefer on average.
-            scale: "own" (each overlay by its own largest evidence) or "shared" (by that of all).
-            mask: a file with the lesion's mask, in the image's own pixels; one that is all black
-                scores nothing.
-            road: also score each map by removing pixels.
-            chosen: names of runs; default: every finished one.
-            layer: a trunk stage or unit ("layer3", "unit7"); default: the last trunk unit.
-        Returns:
-            {classes, without_weights, file, notes, target: class or None where runs differ,
-            runs: [{run, strategy, backbone, probs, target, raw: [min, max], native: [h, w],
-            mask: {energy, pointing, iou} or None, road: {most, least, road} or None,
-            saliency: ftlab.explain.Saliency, overlay: (H, W, 3) uint8}]}
-        Raises:
-            BadInput: as `predict`, one of the options cannot be used, or grad-cam is not installed.
-        """
+        """Where each finished run of a study looks in an image: `ftlab.prediction.explain`."""
         from . import prediction
 
         return prediction.explain(image, self.study_folder(name), self.home / "cache", **options)

@@ -63,11 +63,26 @@ def explain(
     chosen: Sequence[str] = (),
     layer: str | None = None,
 ) -> dict:
-    """The saliency map of an image by each finished run; see `ftlab.lab.Lab.explain`.
+    """Where each finished run of a study looks in an image.
 
+    Args:
+        method: one of `ftlab.explain.methods`.
+        target: the class explained, or "own": each run's own prediction; default: for all runs
+            the class that they prefer on average.
+        scale: "own" (each overlay by its own largest evidence) or "shared" (by that of all).
+        mask: a file with the lesion's mask, in the image's own pixels; one that is all black
+            scores nothing.
+        road: also score each map by removing pixels.
+        chosen: names of runs; default: every finished one.
+        layer: a trunk stage or unit ("layer3", "unit7"); default: as `ftlab.explain.look`.
+    Returns:
+        {classes, without_weights, file, notes, target: class or None where runs differ,
+        runs: [{run, strategy, backbone, probs, target, raw: [min, max], native: [h, w],
+        mask: {energy, pointing, iou} or None, road: {most, least, road} or None,
+        saliency: ftlab.explain.Saliency, overlay: (H, W, 3) uint8}]}
     Raises:
-        BadInput: as `predict`; the mask is not this image's; or no such method, class, scale, run
-            or layer.
+        BadInput: as `predict`; the mask is not this image's; no such method, class, scale, run or
+            layer; or grad-cam is not installed.
     """
     study = studies.read(folder)
     able, absent = _finished(folder, study, chosen)

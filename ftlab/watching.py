@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from . import runs, schedule, studies, tuning, worker
+from . import queue, runs, schedule, studies, tuning
 from .studies import Cell, Study
 
 SHOWN = ("epoch", "phase", "train_loss", "val", "seconds", "lrs", "best")
 
 
-def summary(folder: Path) -> dict:
-    """{study, data, classes, backbones, strategies, seeds, state} of a study."""
+def summaries(home: Path, folders: Sequence[Path]) -> list[dict]:
+    """[{study, data, classes, backbones, strategies, seeds, state}] of studies."""
+    waiting = {row["study"] for row in queue.listed(home)}
+    return [_summary(folder, queue.key(home, folder) in waiting) for folder in folders]
+
+
+def _summary(folder: Path, waits: bool) -> dict:
     study = studies.read(folder)
     kept = ("data", "classes", "backbones", "strategies", "seeds")
     asked = {key: getattr(study, key) for key in kept}
-    return {"study": study.name, **asked, "state": studies.state(folder, study)}
+    return {"study": study.name, **asked, "state": _state(folder, study, waits)}
+
+
+def _state(folder: Path, study: Study, waits: bool) -> str:
+    """A study that waits in the queue is queued, whatever stopped it before."""
+    state = studies.state(folder, study)
+    return "queued" if waits and state not in ("running", "finished") else state
 
 
 def watch(home: Path, folder: Path) -> dict:
@@ -24,17 +36,17 @@ def watch(home: Path, folder: Path) -> dict:
 
     runs: [{run, strategy, backbone, seed, state, epochs_done, epochs, reason}], the epochs of a
     first seed's run under --lr auto being those of its candidates. reason: why it failed, else
-    None. ahead: how many studies of the queue come first, None where it waits in none. A study
-    that waits in the queue is queued, whatever stopped it before.
+    None. ahead: how many studies of the queue come first, None where it waits in none.
     """
     study = studies.read(folder)
-    states, state = studies.run_states(folder, study), studies.state(folder, study)
-    waiting = [] if state == "running" else [row["study"] for row in worker.queued(home)]
-    ahead = waiting.index(folder.name) if folder.name in waiting else None
+    states = studies.run_states(folder, study)
+    waiting, own = [row["study"] for row in queue.listed(home)], queue.key(home, folder)
+    state = _state(folder, study, own in waiting)
+    ahead = waiting.index(own) if state == "queued" and own in waiting else None
     rows = [_row(folder, study, cell, states[cell.name]) for cell in studies.cells(study)]
     return {
         "study": study.name,
-        "state": state if ahead is None else "queued",
+        "state": state,
         "reason": _reason(folder) if state == "failed" else None,
         "ahead": ahead,
         **schedule.progress(folder, study),

@@ -1,10 +1,11 @@
 """The worker: takes queued studies in order and gives each a fresh interpreter of its own.
 
-The queue is a small SQLite table of what the folders cannot say: order, owner, process, attempts.
 A job is an interpreter running `python -m ftlab.worker STUDY_FOLDER`, which works through the
 study's runs; start, poll and stop are all the worker asks of it, so that a cluster can stand where
 the local process stands. An interpreter that dies is replaced; a run that takes its interpreter
-down three times is failed and the study goes on.
+down three times is failed and the study goes on. While other people wait, a study goes back into
+the queue (`ftlab.queue`) at the end of the epoch in which its turn ends: nothing is lost by that,
+because a run that is resumed between epochs is the run that was never stopped.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import contextlib
 import fcntl
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -21,12 +21,13 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import files, presence, runs, schedule, studies
+from . import files, homes, presence, queue, runs, schedule, studies
 from .records import BadInput
 
 ATTEMPTS = 3
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 10.0  # between asking a job to stop and killing it
+TURN_SECONDS = 120.0  # that a study has the machine for itself while other people wait
 
 
 class StopFlag:
@@ -46,69 +47,15 @@ class StopFlag:
         return bool(self.signal)
 
 
-# --- the queue ---------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _queue(home: Path) -> Iterator[sqlite3.Connection]:
-    """The queue's table, in one transaction."""
-    home.mkdir(parents=True, exist_ok=True)
-    try:
-        connection = sqlite3.connect(home / "queue.sqlite", timeout=30, isolation_level=None)
-    except sqlite3.Error as error:
-        raise BadInput(f"The queue cannot be opened: {error}.") from error
-    try:
-        connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS queue (position INTEGER PRIMARY KEY AUTOINCREMENT,"
-            " study TEXT UNIQUE, owner TEXT, pid INTEGER, pid_start REAL,"
-            " run TEXT, attempts INTEGER DEFAULT 0)"
-        )
-        yield connection
-        connection.execute("COMMIT")
-    except sqlite3.Error as error:
-        raise BadInput(f"The queue cannot be used: {error}.") from error
-    finally:
-        connection.close()
-
-
-def enqueue(home: Path, study: str, owner: str = "") -> None:
-    """Put a study at the end of the queue; one that waits already keeps its place."""
-    with _queue(home) as queue:
-        queue.execute("INSERT OR IGNORE INTO queue (study, owner) VALUES (?, ?)", (study, owner))
-
-
-def dequeue(home: Path, study: str) -> None:
-    """Take a study off the queue, if it is there."""
-    with _queue(home) as queue:
-        queue.execute("DELETE FROM queue WHERE study = ?", (study,))
-
-
-def queued(home: Path) -> list[dict]:
-    """What waits or runs, in order: {study, owner, pid, pid_start, run, attempts}."""
-    with _queue(home) as queue:
-        return [dict(row) for row in queue.execute("SELECT * FROM queue ORDER BY position")]
-
-
-def _note(home: Path, study: str, **columns) -> bool:
-    """Write columns of a study's row; whether it is (still) in the queue."""
-    names = ", ".join(f"{name} = ?" for name in columns)
-    change = f"UPDATE queue SET {names} WHERE study = ?"
-    with _queue(home) as queue:
-        return bool(queue.execute(change, (*columns.values(), study)).rowcount)
-
-
 # --- a job: start, poll, stop ------------------------------------------------------------------
 
 
-def start(home: Path, folder: Path) -> tuple[int, float | None]:
-    """A new interpreter at work on a study: (pid, start time)."""
+def start(folder: Path) -> tuple[int, float | None]:
+    """A new interpreter at work on a study, in the study's own home: (pid, start time)."""
     with open(folder / "log.txt", "a", encoding="utf-8") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "ftlab.worker", str(folder)],
-            env={**os.environ, "FTLAB_HOME": str(home)},
+            env={**os.environ, "FTLAB_HOME": str(folder.parent.parent)},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -140,17 +87,22 @@ def stop(pid: int, pid_start: float | None) -> None:
 
 def stop_study(home: Path, folder: Path) -> bool:
     """Stop whoever works on a study and take it off the queue; whether somebody was."""
-    rows = [row for row in queued(home) if row["study"] == folder.name]
-    dequeue(home, folder.name)
-    if studies.state(folder, studies.read(folder)) != "finished":
-        (folder / "stopped").touch()
+    rows = [row for row in queue.listed(home) if row["study"] == queue.key(home, folder)]
+    queue.remove(home, folder)
+    _mark_stopped(folder)
     at_work = presence.at_work(folder)
     jobs = {(row["pid"], row["pid_start"]) for row in rows}  # one that starts holds no lock yet
     jobs |= {(at_work["pid"], at_work["start"])} if at_work else set()
     jobs = {job for job in jobs if poll(*job)}
     for job in jobs:
         stop(*job)
+    _mark_stopped(folder)  # again: a job that had just begun took the mark away
     return bool(jobs)
+
+
+def _mark_stopped(folder: Path) -> None:
+    if studies.state(folder, studies.read(folder)) != "finished":
+        (folder / "stopped").touch()
 
 
 # --- the worker --------------------------------------------------------------------------------
@@ -158,6 +110,7 @@ def stop_study(home: Path, folder: Path) -> bool:
 
 def ensure(home: Path) -> bool:
     """Start a worker of its own, which outlives this process, if none serves; whether it did."""
+    home = homes.trunk(home)
     home.mkdir(parents=True, exist_ok=True)
     with open(home / "worker.lock", "a") as lock, open(home / "worker.log", "a") as log:
         try:
@@ -167,7 +120,7 @@ def ensure(home: Path) -> bool:
         fcntl.flock(lock, fcntl.LOCK_UN)  # it is the worker's to hold
         subprocess.Popen(
             [sys.executable, "-m", "ftlab", "worker"],
-            env={**os.environ, "FTLAB_HOME": str(home.resolve())},
+            env={**os.environ, "FTLAB_HOME": str(home)},
             cwd=Path(__file__).parent.parent,  # where ftlab is, installed or not
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -177,14 +130,14 @@ def ensure(home: Path) -> bool:
     return True
 
 
-def begin(home: Path, folder: Path, owner: str = "") -> str:
-    """Queue a study and see that a worker serves; the study's name."""
-    enqueue(home, folder.name, owner)
+def begin(home: Path, folder: Path, owner: str = "", limit_seconds: float | None = None) -> str:
+    """Queue a study, as `queue.add`, and see that a worker serves; the study's name."""
+    queue.add(home, folder, owner, limit_seconds)
     ensure(home)
     return folder.name
 
 
-def resume(home: Path, folder: Path, owner: str = "") -> str:
+def resume(home: Path, folder: Path, owner: str = "", limit_seconds: float | None = None) -> str:
     """`begin` a study again, which was stopped, interrupted or has runs that failed.
 
     Raises:
@@ -197,10 +150,10 @@ def resume(home: Path, folder: Path, owner: str = "") -> str:
         raise BadInput(f"The study {study.name} is finished: there is nothing left to train.")
     (folder / "stopped").unlink(missing_ok=True)
     schedule.forgive(folder, study)
-    return begin(home, folder, owner)
+    return begin(home, folder, owner, limit_seconds)
 
 
-def serve(home: Path, checkpoints: Path, until_empty: bool, stopped: StopFlag) -> Iterator[dict]:
+def serve(home: Path, until_empty: bool, stopped: StopFlag) -> Iterator[dict]:
     """Take queued studies in order until stopped, or until none waits; yields {study, event}.
 
     Raises:
@@ -213,9 +166,9 @@ def serve(home: Path, checkpoints: Path, until_empty: bool, stopped: StopFlag) -
         except BlockingIOError:
             raise BadInput("A worker is at work on this queue already; one is enough.") from None
         while not stopped():
-            waiting = queued(home)
+            waiting = queue.listed(home)
             if waiting:
-                yield from _attend(home, checkpoints / waiting[0]["study"], waiting[0], stopped)
+                yield from _attend(home, home / waiting[0]["study"], waiting[0], stopped)
             elif until_empty:
                 return
             else:
@@ -223,9 +176,9 @@ def serve(home: Path, checkpoints: Path, until_empty: bool, stopped: StopFlag) -
 
 
 def _attend(home: Path, folder: Path, row: dict, stopped: StopFlag) -> Iterator[dict]:
-    """Start (or adopt) the job of one study and see it to its end."""
+    """Start (or adopt) the job of one study and see it to its end, or to that of its turn."""
     if not (folder / "study.json").exists():
-        dequeue(home, folder.name)
+        queue.remove(home, folder)
         return
     job = row["pid"], row["pid_start"]
     other = presence.at_work(folder)
@@ -235,37 +188,75 @@ def _attend(home: Path, folder: Path, row: dict, stopped: StopFlag) -> Iterator[
     if poll(*job):
         yield {"study": folder.name, "event": "found at work"}
     else:
-        job = start(home, folder)
-        if not _note(home, folder.name, pid=job[0], pid_start=job[1]):
+        job = start(folder)
+        queue.serve(home, row["owner"])
+        if not queue.note(home, folder, pid=job[0], pid_start=job[1]):
             stop(*job)  # taken off the queue meanwhile
             return
         yield {"study": folder.name, "event": "started"}
+    began, written = time.monotonic(), _written(folder)
     while poll(*job):
         if stopped():
             if not theirs:
                 stop(*job)
             return
         time.sleep(POLL_SECONDS)
+        before, written = written, _written(folder)
+        if theirs:
+            continue
+        if over := _over(home, row, time.monotonic() - began, written > before):
+            stop(*job)
+            spent = row["seconds"] + time.monotonic() - began
+            queue.note(home, folder, pid=None, pid_start=None, seconds=spent)
+            yield {"study": folder.name, "event": _put_back(home, folder, row, over)}
+            return
     yield {"study": folder.name, "event": _after(home, folder, row)}
+
+
+def _written(folder: Path) -> int:
+    """How much all diaries of a study hold: more when an epoch has just ended."""
+    return sum(path.stat().st_size for path in folder.rglob("epochs.jsonl"))
+
+
+def _over(home: Path, row: dict, seconds: float, epoch_ended: bool) -> str:
+    """Why a job has to end now, after so many seconds: "limit" or "turn"; "" where it need not."""
+    if row["limit_seconds"] and row["seconds"] + seconds > row["limit_seconds"]:
+        return "limit"
+    if epoch_ended and seconds > TURN_SECONDS:
+        return "turn" if any(r["owner"] != row["owner"] for r in queue.listed(home)) else ""
+    return ""
+
+
+def _put_back(home: Path, folder: Path, row: dict, over: str) -> str:
+    """What becomes of a study whose job was ended before its time: it waits again, or fails."""
+    if studies.state(folder, studies.read(folder)) == "finished":  # just so
+        queue.remove(home, folder)
+        return "finished"
+    if over == "turn":
+        return "waits for its next turn"
+    minutes = round(row["limit_seconds"] / 60, 1)
+    runs.fail(folder, f"This took the {minutes:g} minutes it may take here; what is done is kept.")
+    queue.remove(home, folder)
+    return "failed"
 
 
 def _after(home: Path, folder: Path, row: dict) -> str:
     """Decide, from the study's folder, whether the job that ended is done, stopped or died."""
     state = studies.state(folder, studies.read(folder))
     if state in ("finished", "failed", "stopped"):
-        dequeue(home, folder.name)
+        queue.remove(home, folder)
         return state
     left = files.read_json(folder / "worker.json")  # left behind by a process that was killed
     run = (left and left["at"]) or ""
     attempts = row["attempts"] + 1 if row["run"] == run else 1
-    _note(home, folder.name, pid=None, pid_start=None, run=run, attempts=attempts)
+    queue.note(home, folder, pid=None, pid_start=None, run=run, attempts=attempts)
     if attempts < ATTEMPTS:
         return f"died at {run or 'its start'}, starting again"
     reason = f"This took its interpreter down {ATTEMPTS} times; memory may be too small for it."
     runs.fail(folder / run, reason)
     if run:
         return f"{run} failed, going on"
-    dequeue(home, folder.name)
+    queue.remove(home, folder)
     return "failed"
 
 

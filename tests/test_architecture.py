@@ -34,15 +34,21 @@ ALLOWED = {
     },
     "metrics": set(),
     "statistics": {"metrics"},
-    "datasets": {"records", "datasets", "phantoms"},
+    "homes": {"records"},
+    "modes": {"records"},
+    "passwords": {"records", "homes"},
+    "queue": {"records", "homes"},
+    "datasets": {"records", "homes", "datasets", "phantoms"},
     "phantoms": {"records", "phantoms"},
 }
-TOP = {"lab", "demo", "commands", "console", "ui", "__main__"}  # nothing below imports these
+# Nothing below imports these.
+TOP = {"lab", "people", "demo", "commands", "console", "ui", "__main__"}
 LIGHT = {  # the command line starts without torch: these import none when they are imported
     *("records", "strategies", "penalties", "rates", "datasets", "metrics", "statistics"),
     *("files", "runs", "studies", "presence", "tuning", "schedule", "worker", "lab"),
     *("leaderboard", "console", "commands", "doctor", "examples", "asking", "demo"),
     *("evidence", "pictures", "watching", "maps"),
+    *("homes", "queue", "modes", "people", "passwords"),
     *("__main__", "ui"),
 }
 HEAVY = {"torch", "torchvision", "timm"}

@@ -127,8 +127,8 @@ def test_these_endpoints_and_no_others_are_public(client):
 
 def test_the_whole_app_publishes_these_and_keeps_every_other_event_private(home):
     from ftlab.lab import Lab
+    from ftlab.modes import ONE
     from ftlab.ui import build
-    from ftlab.ui.mode import ONE
 
     demo = build(Lab(home), ONE)
     assert set(demo.get_api_info()["named_endpoints"]) == set(PUBLIC)

@@ -54,7 +54,7 @@ def test_maps_are_the_formula_on_every_backbone_learning_frozen_and_probed(name)
     for state in ("learning", "probed", "frozen"):
         network.requires_grad_(state == "learning")
         network.head.requires_grad_(state != "frozen")
-        (found,) = saliency(network, x, 2)
+        (found,) = saliency(network, x, 2, seen=look(network, x, f"unit{unit}"))
         scale = np.abs(wanted).max()
         np.testing.assert_allclose(found.raw / scale, wanted / scale, atol=1e-4, err_msg=state)
         assert found.map.shape == (64, 64) and found.target == 2
@@ -71,11 +71,20 @@ def test_maps_have_the_known_native_size_at_224_pixels(name):
     assert features.shape[2:] == (side, side)
 
 
-@pytest.mark.parametrize("layer", [None, "stem", "stage1", "unit2"])
+@pytest.mark.parametrize("size, unit, side", [(32, 3, 4), (64, 3, 8), (80, 4, 5), (96, 4, 6)])
+def test_a_small_image_is_looked_at_one_stage_before_the_last(size, unit, side):
+    network, x = tiny_network(3).eval(), images(1, size)
+    seen = look(network, x)
+    assert (seen.unit, *seen.features.shape[2:]) == (unit, side, side)
+    torch.testing.assert_close(seen.features, network.run(x, upto=unit), rtol=0, atol=0)
+    torch.testing.assert_close(seen.logits, network(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("layer", [None, "stem", "stage1", "unit2", "unit4"])
 @pytest.mark.parametrize("method", GRADIENTS)
 def test_gradient_methods_are_their_formula_at_every_layer(method, layer):
     network, x = tiny_network(3).eval(), images(1, 32)
-    unit = {None: 4, "stem": 1, "stage1": 3, "unit2": 2}[layer]
+    unit = {None: 3, "stem": 1, "stage1": 3, "unit2": 2, "unit4": 4}[layer]
     (found,) = saliency(network, x, 1, method, look(network, x, layer))
     wanted = by_formula(network, x, 1, unit, method)
     np.testing.assert_allclose(found.raw, wanted, rtol=1e-3, atol=1e-6)

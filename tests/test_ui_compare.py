@@ -19,7 +19,7 @@ from ftlab import maps  # noqa: E402, with gradio
 from ftlab.records import BadInput  # noqa: E402
 from ftlab.ui import cards, compare, comparison, pictures  # noqa: E402
 from ftlab.ui.comparison import Shown  # noqa: E402
-from ftlab.ui.mode import ONE, Mode  # noqa: E402
+from ftlab.modes import ONE, Mode  # noqa: E402
 
 CLASSES = ["normal", "nodule"]
 SAID = {"full": [0.1, 0.9], "linear_probe": [0.8, 0.2], "l2_sp": [0.3, 0.7]}

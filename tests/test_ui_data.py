@@ -13,9 +13,9 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read at import
 gr = pytest.importorskip("gradio")
 
 from ftlab.lab import Lab  # noqa: E402
+from ftlab.modes import ONE, Mode  # noqa: E402
 from ftlab.records import BadInput  # noqa: E402
 from ftlab.ui import checkup, data, importing  # noqa: E402
-from ftlab.ui.mode import ONE, Mode  # noqa: E402
 
 REPORT = {
     "name": "lungs",

@@ -13,7 +13,7 @@ from ftlab import strategies
 from ftlab.asking import Question
 from ftlab.records import BadInput, Settings
 from ftlab.ui import finetune, progress, question, watching
-from ftlab.ui.mode import ONE
+from ftlab.modes import ONE
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from ftlab.lab import Lab  # noqa: E402, with gradio
 from ftlab.records import BadInput  # noqa: E402
 from ftlab.ui import comparison, parts, theme, words  # noqa: E402
 from ftlab.ui.launch import launch  # noqa: E402
-from ftlab.ui.mode import ONE, owner  # noqa: E402
 
 # --- errors ---
 
@@ -112,10 +111,6 @@ def test_the_footer_explains_every_strategy_and_what_ftlab_is_not():
     rows = [{"name": "full", "summary": "Every weight learns.", "source": "A & B"}]
     foot = words.footer(rows)
     assert "not a medical device" in foot and "Every weight learns." in foot and "A &amp; B" in foot
-
-
-def test_one_person_has_no_name():
-    assert owner(None) == "" and ONE.name == "one"
 
 
 # --- style ---

@@ -14,7 +14,7 @@ gr = pytest.importorskip("gradio")
 
 from ftlab.records import BadInput  # noqa: E402
 from ftlab.ui import answers, board, parts, results  # noqa: E402
-from ftlab.ui.mode import ONE  # noqa: E402
+from ftlab.modes import ONE  # noqa: E402
 
 
 class FakeLab:

@@ -26,7 +26,7 @@ from tiny import (
     wait_for,
 )
 
-from ftlab import files, presence, runs, studies, worker
+from ftlab import files, homes, presence, queue, runs, studies, watching, worker
 from ftlab.lab import Lab
 from ftlab.records import BadInput
 
@@ -46,7 +46,7 @@ def home(tmp_path, monkeypatch):
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(PROJECT)
     yield folder
-    jobs = [(row["pid"], row["pid_start"]) for row in worker.queued(folder)]
+    jobs = [(row["pid"], row["pid_start"]) for row in queue.listed(folder)]
     for path in folder.glob("checkpoints/*"):
         if note := presence.at_work(path):
             jobs.append((note["pid"], note["start"]))
@@ -57,40 +57,17 @@ def home(tmp_path, monkeypatch):
 
 
 def serve(home, stopped=lambda: False) -> list[tuple[str, str]]:
-    events = worker.serve(home, home / "checkpoints", until_empty=True, stopped=stopped)
+    events = worker.serve(home, until_empty=True, stopped=stopped)
     return [(event["study"], event["event"]) for event in events]
 
 
-# --- the queue ---
-
-
-def test_the_queue_keeps_its_order_and_one_place_a_study(tmp_path):
-    for study in ("b", "a", "b", "c", "a"):
-        worker.enqueue(tmp_path, study)
-    assert [row["study"] for row in worker.queued(tmp_path)] == ["b", "a", "c"]
-    worker.dequeue(tmp_path, "a")
-    worker.enqueue(tmp_path, "a")
-    assert [row["study"] for row in worker.queued(tmp_path)] == ["b", "c", "a"]
-
-
-def test_ten_clicks_from_ten_threads_make_one_row(tmp_path):
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(10) as pool:
-        list(pool.map(lambda _: worker.enqueue(tmp_path, "s"), range(10)))
-    assert len(worker.queued(tmp_path)) == 1
-
-
-def test_a_queue_that_cannot_be_opened_is_bad_input(tmp_path):
-    (tmp_path / "queue.sqlite").write_bytes(b"this is no database, whatever it is called" * 50)
-    with pytest.raises(BadInput, match="The queue cannot be used"):
-        worker.queued(tmp_path)
+# --- jobs ---
 
 
 def test_a_second_worker_gets_a_sentence(home):
     ask(home, name="waits", settings=LONG)
-    worker.enqueue(home, "waits")
-    first = worker.serve(home, home / "checkpoints", until_empty=True, stopped=lambda: False)
+    queue.add(home, home / "checkpoints" / "waits")
+    first = worker.serve(home, until_empty=True, stopped=lambda: False)
     next(first)
     with pytest.raises(BadInput, match="A worker is at work on this queue already"):
         serve(home)
@@ -98,29 +75,26 @@ def test_a_second_worker_gets_a_sentence(home):
     first.close()
 
 
-# --- jobs ---
-
-
 def test_queued_studies_are_worked_through_in_order_to_the_same_end_as_anywhere(home):
     trained(home, name="here")
     for name in ("second", "first"):
-        worker.enqueue(home, ask(home, name=name).name)
+        queue.add(home, ask(home, name=name))
     events = serve(home)
     assert events == [(s, e) for s in ("second", "first") for e in ("started", "finished")]
-    assert worker.queued(home) == []
+    assert queue.listed(home) == []
     checkpoints = home / "checkpoints"
     assert answer_bits(checkpoints / "first" / RUN) == answer_bits(checkpoints / "here" / RUN)
 
 
 def test_a_study_that_was_deleted_leaves_the_queue(home):
-    worker.enqueue(home, "gone")
-    assert serve(home) == [] and worker.queued(home) == []
+    queue.add(home, home / "checkpoints" / "gone")
+    assert serve(home) == [] and queue.listed(home) == []
 
 
 def test_stop_ends_a_job_within_seconds_and_keeps_whole_epochs(home):
     folder = ask(home, settings=LONG, name="long")
-    worker.enqueue(home, "long")
-    events = worker.serve(home, home / "checkpoints", until_empty=True, stopped=lambda: False)
+    queue.add(home, home / "checkpoints" / "long")
+    events = worker.serve(home, until_empty=True, stopped=lambda: False)
     next(events)
     wait_for(lambda: epochs_written(folder))
     job = presence.at_work(folder)
@@ -128,7 +102,7 @@ def test_stop_ends_a_job_within_seconds_and_keeps_whole_epochs(home):
     assert Lab(home).stop("long")
     assert time.monotonic() - began < 30
     assert not worker.poll(job["pid"], job["start"]) and not presence.locked(folder)
-    assert states(folder) == {RUN: "stopped"} and worker.queued(home) == []
+    assert states(folder) == {RUN: "stopped"} and queue.listed(home) == []
     done, _, _ = runs.resume(folder / RUN)
     assert len(done) == len(runs.diary(folder / RUN)) > 0
     assert [e["event"] for e in events] == ["stopped"]
@@ -137,10 +111,10 @@ def test_stop_ends_a_job_within_seconds_and_keeps_whole_epochs(home):
 
 def test_a_job_that_has_not_begun_yet_can_be_stopped_too(home):
     folder = ask(home, settings=LONG, name="early")
-    worker.enqueue(home, "early")
-    events = worker.serve(home, home / "checkpoints", until_empty=True, stopped=lambda: False)
+    queue.add(home, home / "checkpoints" / "early")
+    events = worker.serve(home, until_empty=True, stopped=lambda: False)
     next(events)
-    (row,) = worker.queued(home)
+    (row,) = queue.listed(home)
     assert Lab(home).stop("early")
     assert not worker.poll(row["pid"], row["pid_start"])
     assert studies.state(folder, studies.read(folder)) == "stopped"
@@ -149,7 +123,7 @@ def test_a_job_that_has_not_begun_yet_can_be_stopped_too(home):
 
 def test_a_job_outlives_its_worker_and_the_next_worker_adopts_it(home):
     folder = ask(home, settings=LONG, name="orphan")
-    worker.enqueue(home, "orphan")
+    queue.add(home, home / "checkpoints" / "orphan")
     first = command(home, "worker")
     try:
         wait_for(lambda: epochs_written(folder))
@@ -174,7 +148,7 @@ def test_a_job_outlives_its_worker_and_the_next_worker_adopts_it(home):
 
 def test_a_worker_that_is_stopped_stops_its_job_and_the_next_worker_goes_on(home):
     folder = ask(home, settings=LONG, name="pause")
-    worker.enqueue(home, "pause")
+    queue.add(home, home / "checkpoints" / "pause")
     first = command(home, "worker")
     try:
         wait_for(lambda: epochs_written(folder))
@@ -185,7 +159,7 @@ def test_a_worker_that_is_stopped_stops_its_job_and_the_next_worker_goes_on(home
     assert first.returncode == 0 and not presence.locked(folder)
     assert states(folder) == {RUN: "interrupted"}
     before = epochs_written(folder)
-    events = worker.serve(home, home / "checkpoints", until_empty=True, stopped=lambda: False)
+    events = worker.serve(home, until_empty=True, stopped=lambda: False)
     assert next(events)["event"] == "started"
     wait_for(lambda: epochs_written(folder) > before)
     worker.stop_study(home, folder)
@@ -224,7 +198,7 @@ def deadly(home, monkeypatch):
     def run(name: str, folder: Path) -> list[str]:
         monkeypatch.setenv("DEADLY", name)
         monkeypatch.setattr(worker.subprocess, "Popen", stub)
-        worker.enqueue(home, folder.name)
+        queue.add(home, folder)
         return [event for _, event in serve(home)]
 
     return run
@@ -259,10 +233,10 @@ def test_a_job_that_cannot_begin_says_why_and_leaves_the_queue(home):
 
     folder = ask(home, name="no-data")
     shutil.rmtree(home / "data" / "bands")
-    worker.enqueue(home, "no-data")
+    queue.add(home, home / "checkpoints" / "no-data")
     assert serve(home) == [("no-data", "started"), ("no-data", "failed")]
     assert (folder / "error.txt").read_text().startswith("There is no data set 'bands'")
-    assert worker.queued(home) == []
+    assert queue.listed(home) == []
 
 
 # --- processes that are not ours ---
@@ -276,14 +250,14 @@ def test_a_foreign_process_with_a_reused_number_is_never_touched(home):
         assert worker.poll(stranger.pid, start)
         assert not worker.poll(stranger.pid, start - 1) and not worker.poll(stranger.pid, None)
         worker.stop(stranger.pid, start - 1)
-        worker.enqueue(home, "reused")
-        worker._note(home, "reused", pid=stranger.pid, pid_start=start - 1)
+        queue.add(home, home / "checkpoints" / "reused")
+        queue.note(home, home / "checkpoints" / "reused", pid=stranger.pid, pid_start=start - 1)
         files.write_json(folder / "worker.json", {"pid": stranger.pid, "start": start, "run": RUN})
         assert presence.at_work(folder) is None, "nobody holds the lock"
         assert not worker.stop_study(home, folder)
         assert stranger.poll() is None
-        worker.enqueue(home, ask(home, name="reused").name)
-        worker._note(home, "reused", pid=stranger.pid, pid_start=start - 1)
+        queue.add(home, ask(home, name="reused"))
+        queue.note(home, home / "checkpoints" / "reused", pid=stranger.pid, pid_start=start - 1)
         assert serve(home) == [("reused", "started"), ("reused", "finished")]
         assert stranger.poll() is None
     finally:
@@ -299,7 +273,7 @@ def test_a_study_somebody_compares_in_a_terminal_is_waited_for_and_never_stopped
     person = subprocess.Popen(arguments, start_new_session=True)
     try:
         wait_for(lambda: epochs_written(folder))
-        worker.enqueue(home, "terminal")
+        queue.add(home, home / "checkpoints" / "terminal")
         flag = iter([False] * 5)
         assert serve(home, lambda: next(flag, True)) == [("terminal", "found at work")]
         assert person.poll() is None and presence.at_work(folder)["pid"] == person.pid
@@ -341,7 +315,7 @@ def test_a_queued_study_is_trained_by_a_worker_that_was_started_for_it(home, wor
     wait_for(lambda: states(folder) == {RUN: "finished"}, 300)
     assert len(workers()) == 1
     assert not Lab(home).start_worker(), "it goes on serving, one is enough"
-    wait_for(lambda: worker.queued(home) == [])
+    wait_for(lambda: queue.listed(home) == [])
     with pytest.raises(BadInput, match="The study asked is finished"):
         Lab(home).resume("asked")
 
@@ -354,11 +328,11 @@ def test_a_stopped_study_is_resumed_and_what_failed_is_forgiven(home, monkeypatc
     worker.stop_study(home, folder)
     before = Lab(home).watch("again")
     assert (before["state"], before["ahead"]) == ("stopped", None)
-    worker.enqueue(home, "first")
-    assert Lab(home).resume("again", "me") == "again"
+    queue.add(home, home / "checkpoints" / "first")
+    assert Lab(home).resume("again", owner="me") == "again"
     after = Lab(home).watch("again")
     assert (after["state"], after["ahead"]) == ("queued", 1)
-    assert began == [home] and worker.queued(home)[-1]["owner"] == "me"
+    assert began == [home] and queue.listed(home)[-1]["owner"] == "me"
     assert not (folder / RUN / "error.txt").exists()
 
 
@@ -399,3 +373,54 @@ def test_watching_says_why_a_study_could_not_begin(home):
     folder = ask(home, name="broken")
     runs.fail(folder, "There is no data set.")
     assert Lab(home).watch("broken")["reason"] == "There is no data set."
+
+
+# --- several people ---
+
+
+def test_people_take_turns_and_lose_nothing_by_it(home, monkeypatch):
+    monkeypatch.setattr(worker, "TURN_SECONDS", 0.0)
+    settings = replace(QUICK, epochs=4)
+    trained(home, name="here", settings=settings)
+    people = [homes.personal(home, owner) for owner in ("ann", "ben")]
+    studies = [ask(own, name="turns", settings=settings) for own in people]
+    for own, study in zip(people, studies, strict=True):
+        queue.add(own, study, own.name)
+    rows, events = [], worker.serve(home, until_empty=True, stopped=lambda: False)
+    for event in events:
+        rows.append(event["event"])
+    assert rows.count("waits for its next turn") >= 2 and rows.count("finished") == 2
+    assert rows[:3] == ["started", "waits for its next turn", "started"]
+    undisturbed = answer_bits(home / "checkpoints" / "here" / RUN)
+    assert [answer_bits(study / RUN) for study in studies] == [undisturbed] * 2
+
+
+def test_one_person_alone_is_never_interrupted(home, monkeypatch):
+    monkeypatch.setattr(worker, "TURN_SECONDS", 0.0)
+    for name in ("first", "second"):
+        queue.add(home, ask(home, name=name), "ann")
+    assert [event for _, event in serve(home)] == ["started", "finished"] * 2
+
+
+def test_a_study_that_takes_too_long_ends_in_a_sentence_and_keeps_what_it_did(home):
+    folder = ask(home, name="long", settings=LONG)
+    queue.add(home, folder, limit_seconds=6.0)
+    events = worker.serve(home, until_empty=True, stopped=lambda: False)
+    assert [event["event"] for event in events] == ["started", "failed"]
+    said = watching.watch(home, folder)
+    assert said["state"] == "failed" and not queue.listed(home)
+    assert said["reason"] == "This took the 0.1 minutes it may take here; what is done is kept."
+    assert not presence.locked(folder)
+
+
+def test_the_time_a_study_may_take_counts_over_its_turns(home, monkeypatch):
+    monkeypatch.setattr(worker, "TURN_SECONDS", 0.0)
+    folder = ask(home, name="long", settings=LONG)
+    queue.add(home, folder, "ann", limit_seconds=600)
+    queue.add(home, ask(home, name="other"), "ben")
+    events = worker.serve(home, until_empty=True, stopped=lambda: False)
+    assert [next(events)["event"] for _ in range(2)] == ["started", "waits for its next turn"]
+    (row,) = [row for row in queue.listed(home) if row["owner"] == "ann"]
+    assert row["seconds"] > 0 and row["pid"] is None
+    assert watching.watch(home, folder)["state"] == "queued"
+    events.close()

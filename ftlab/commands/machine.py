@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .. import console
+from ..records import BadInput
 from . import Json, command, lab
 
 
@@ -28,11 +31,43 @@ def serve(
         str, typer.Option(help="Address; 0.0.0.0 lets other machines in.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port of the page.", min=1, max=65535)] = 7860,
+    classroom: Annotated[
+        Path | None, typer.Option(help="People log in; a file that `ftlab users` made.")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="For visitors, within limits.")] = False,
+    limit: Annotated[
+        list[str] | None, typer.Option(help="name=number of a person's limit; repeatable.")
+    ] = None,
 ):
-    """The app in the browser, for one person; Ctrl-C ends it, studies go on."""
-    from ..ui.launch import launch
+    """The app in the browser, for one person or for several; Ctrl-C ends it, studies go on."""
+    from .. import modes
+    from ..ui.launch import LOOPBACK, launch
 
-    launch(lab(), host=host, port=port)
+    if classroom and public:
+        raise BadInput("--classroom and --public exclude each other.")
+    mode = modes.CLASSROOM if classroom else modes.PUBLIC if public else modes.ONE
+    mode = mode.limited(dict(text.partition("=")[::2] for text in limit or ()))
+    if mode.name == "one":
+        mode = replace(mode, paths=host in LOOPBACK)
+    launch(lab(), mode, host, port, classroom)
+
+
+@command
+def users(
+    file: Annotated[Path, typer.Argument(help="The file of the class; made if there is none.")],
+    names: Annotated[list[str], typer.Argument(help="Who gets a new password.")],
+    json: Json = False,
+):
+    """Give people of a classroom their passwords, which are shown once and never again."""
+    from ..passwords import give
+
+    given = give(file, names)
+    rows = [{"name": name, "password": password} for name, password in given.items()]
+    if json:
+        return console.emit(rows)
+    return console.table(
+        rows, {"name": lambda row: row["name"], "password": lambda row: row["password"]}
+    )
 
 
 @command

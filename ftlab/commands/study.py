@@ -134,12 +134,13 @@ def train(
 
 def _work(question: Question, queue: bool, json: bool) -> None:
     """Ask, work and show, or ask and queue."""
+    from .. import queue as waiting
     from .. import worker
 
     ours = lab()
     folder = ours.ask(question, alone=not queue)
     if queue:
-        worker.enqueue(ours.home, folder.name)
+        waiting.add(ours.home, folder)
         console.say(f"The study {folder.name} waits for `ftlab worker`.", err=True)
         return console.emit({"study": folder.name, "queued": True}) if json else None
     stop = worker.StopFlag()
@@ -230,7 +231,7 @@ def worker(
     from ..worker import StopFlag, serve
 
     ours = lab()
-    for event in serve(ours.home, ours.checkpoints, until_empty, StopFlag()):
+    for event in serve(ours.home, until_empty, StopFlag()):
         if json:
             console.emit(event)
         else:

@@ -7,7 +7,14 @@ open_dataset, report   what was imported, and what the checks found
 
 from .images import Picture, read_image, resize
 from .importing import import_dataset
-from .store import Dataset, dataset_names, delete_dataset, open_dataset, report
+from .store import (
+    Dataset,
+    dataset_names,
+    delete_dataset,
+    open_dataset,
+    own_names,
+    report,
+)
 
 __all__ = [
     "Dataset",
@@ -16,6 +23,7 @@ __all__ = [
     "delete_dataset",
     "import_dataset",
     "open_dataset",
+    "own_names",
     "read_image",
     "report",
     "resize",

@@ -80,7 +80,7 @@ def import_dataset(
     """
     store.check_name(name)
     root = Path(root)
-    if (root / name).exists():
+    if name in store.dataset_names(root) or (root / name).exists():
         raise BadInput(f"There is a data set {name!r} already: delete it or choose another name.")
     if len(fractions) != 3 or not all(f > 0 for f in fractions) or abs(sum(fractions) - 1) > 1e-6:
         raise BadInput("Three fractions above 0 are needed (train, val, test) that sum to 1.")

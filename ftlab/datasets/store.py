@@ -16,13 +16,14 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 
+from .. import homes
 from ..records import BadInput
 from . import splits as split_names
 from .images import read_image, resize
@@ -122,23 +123,33 @@ def check_name(name: str) -> None:
 
 
 def dataset_names(root: Path) -> list[str]:
-    """The names of all data sets in a data folder, sorted."""
-    names = (path.parent.name for path in Path(root).glob("*/manifest.json"))
-    return sorted(name for name in names if not name.startswith("."))
+    """The names of all data sets that a data folder's home can read, sorted."""
+    return sorted(_folders(homes.readable(Path(root))))
+
+
+def own_names(root: Path) -> list[str]:
+    """The names of the data sets in a data folder itself, sorted: those it may delete."""
+    return sorted(_folders([Path(root)]))
+
+
+def _folders(roots: Iterable[Path]) -> dict[str, Path]:
+    """Name -> folder of the data sets in several data folders; a later one hides an earlier."""
+    found = (path.parent for root in roots for path in root.glob("*/manifest.json"))
+    return {folder.name: folder for folder in found if not folder.name.startswith(".")}
 
 
 def open_dataset(root: Path, name: str) -> Dataset:
-    """The data set of that name in a data folder.
+    """The data set of that name in a data folder, or in that of the home it shares.
 
     Raises:
         BadInput: there is none, or a newer ftlab wrote it.
     """
-    known = dataset_names(root)
+    known = _folders(homes.readable(Path(root)))
     if name not in known:
-        imported = f"imported are: {', '.join(known)}" if known else "none is imported yet"
+        imported = f"imported are: {', '.join(sorted(known))}" if known else "none is imported yet"
         hint = "import one with `ftlab import SOURCE NAME`"
         raise BadInput(f"There is no data set {name!r}; {imported} ({hint}).")
-    folder = Path(root) / name
+    folder = known[name]
     manifest = read_manifest(folder)
     with open(folder / "items.csv", encoding="utf-8", newline="") as file:
         items = list(csv.DictReader(file))
@@ -213,9 +224,11 @@ def delete_dataset(root: Path, name: str) -> None:
     """Delete a data set: it leaves the list at once, and then the disk.
 
     Raises:
-        BadInput: there is none of that name.
+        BadInput: there is none of that name in this very folder.
     """
-    folder = open_dataset(root, name).folder
+    if name not in own_names(root):
+        raise BadInput(f"There is no data set {name!r} here to delete.")
+    folder = Path(root) / name
     doomed = folder.with_name(f".{name}.{secrets.token_hex(4)}.tmp")
     folder.rename(doomed)
     shutil.rmtree(doomed)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import gradio as gr
 
-    from .mode import Mode
+    from ..modes import Mode
 
 
 def build(lab, mode: Mode) -> gr.Blocks:
@@ -16,8 +16,9 @@ def build(lab, mode: Mode) -> gr.Blocks:
 
     from . import compare, data, endpoints, finetune, results, words
 
-    with gr.Blocks(title="ftlab", analytics_enabled=False, delete_cache=(3600, 86400)) as demo:
-        gr.HTML(words.HEADER)
+    kept = (600, int(3600 * (mode.idle_hours or 24)))  # uploads and downloads: seconds
+    with gr.Blocks(title="ftlab", analytics_enabled=False, delete_cache=kept) as demo:
+        gr.HTML(words.header(mode))
         with gr.Tabs() as tabs:
             with gr.Tab("Compare", id="compare"):
                 comparing = compare.tab(lab, mode)

@@ -13,7 +13,7 @@ from ..datasets.archives import unpack
 from ..records import BadInput
 from . import cards, comparison
 from .comparison import Shown
-from .mode import Mode
+from ..modes import Mode
 from .parts import csv_file, empty, told
 
 QUIET = {"api_visibility": "private", "show_progress": "hidden"}

@@ -11,9 +11,9 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
+from ..modes import Mode
 from ..records import BadInput
 from . import checkup, importing, pictures
-from .mode import Mode
 from .parts import empty, esc, told
 
 SAMPLE = 24  # images in the grid

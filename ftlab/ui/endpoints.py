@@ -20,7 +20,6 @@ from PIL import Image
 from ..asking import Question
 from ..records import BadInput, Settings
 from . import words
-from .mode import owner
 
 REFERENCE = "reference"  # the study that comes with ftlab
 ARRAYS = ("saliency", "overlay")  # of an explained run, not fit for JSON
@@ -89,7 +88,6 @@ def _of_studies(lab: Any) -> tuple[Callable, ...]:
         strategies: list[str],
         epochs: int = 10,
         seeds: int = 3,
-        request: gr.Request = None,
     ) -> dict:
         """Queue a study and answer {study}, the name to ask its status by.
 
@@ -99,7 +97,7 @@ def _of_studies(lab: Any) -> tuple[Callable, ...]:
         if seeds < 1:
             raise BadInput(f"seeds is at least 1, not {seeds}.")
         question = Question(dataset, [backbone], strategies, range(seeds), Settings(epochs=epochs))
-        return {"study": lab.enqueue(question, owner(request))}
+        return {"study": lab.enqueue(question)}
 
     def status(study: str) -> dict:
         """How far a study is and what it says so far.

@@ -14,7 +14,7 @@ import gradio as gr
 
 from ..records import BadInput
 from . import drawing, parts, progress, question, watching
-from .mode import Mode, owner
+from ..modes import Mode
 from .parts import esc, told
 from .watching import QUIET, Watching
 
@@ -219,8 +219,8 @@ def _wire_start(lab, asking: Asking, studies: Watching, pages: gr.Tabs):
     form = asking.form
 
     @told
-    def start(values: Mapping, request: gr.Request):
-        study = lab.enqueue(form.question(values), owner(request))
+    def start(values: Mapping):
+        study = lab.enqueue(form.question(values))
         choices = progress.listed(lab.studies())
         return gr.Tabs(selected="studies"), gr.Radio(choices, value=study)
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import gradio as gr
 
+from ..modes import Mode
 from ..records import BadInput
 from .checkup import on_page
-from .mode import Mode
 
 UPLOAD, PHANTOM, PATH = "Upload", "Phantoms", "Path on this machine"
 GONE = "The upload is no longer on this machine: choose the file again."

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import gradio as gr
 
 from . import answers, costs, curves, ranking
-from .mode import Mode
+from ..modes import Mode
 from .parts import empty, told
 
 PICK = empty("No study picked", "Pick one above, or several to hold them side by side.")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..modes import Mode
 
 NOT_A_DEVICE = (
     "ftlab is for research and teaching. It is not a medical device: never use it to diagnose."
-)
-HEADER = (
-    '<header class="ft-header"><h1>ftlab</h1>'
-    "<p>Which fine-tuning strategy, and what does it change?</p>"
-    '<p class="ft-device">Not a medical device</p></header>'
 )
 FAILED = "Something went wrong inside ftlab; the log has the details."
 
@@ -78,6 +77,21 @@ MODALITIES = {
     "dermoscopy": "dermoscopy",
     "endoscopy": "endoscopy",
 }
+
+
+def header(mode: Mode) -> str:
+    """HTML of the line above the tabs; it says whose app this is where several people use it."""
+    whose = ""
+    if mode.name == "classroom":
+        whose = '<p class="ft-whose">Classroom <a href="logout">Log out</a></p>'
+    elif mode.name == "public":
+        hours = f"{mode.idle_hours:g} hours"
+        whose = f'<p class="ft-whose">Public: your data is deleted after {hours} without you</p>'
+    return (
+        '<header class="ft-header"><h1>ftlab</h1>'
+        "<p>Which fine-tuning strategy, and what does it change?</p>"
+        f'{whose}<p class="ft-device">Not a medical device</p></header>'
+    )
 
 
 def footer(strategies: Iterable[Mapping]) -> str:

@@ -1,0 +1,81 @@
+"""Homes: a folder with data/, checkpoints/ and cache/, and a link to the home it reads besides.
+
+Where several people share one ftlab, each has a home of their own, people/<owner>, inside the home
+that they share:
+
+people/<owner>/
+  data/  checkpoints/     theirs
+  shared -> ../..         whose data sets and studies they can read
+  cache -> ../../cache    nothing in it is anybody's own
+
+Whoever works in a home cannot name what is in another's: what is private needs no check.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from pathlib import Path
+
+from .records import BadInput
+
+PEOPLE, SHARED = "people", "shared"
+
+
+def personal(home: Path, owner: str) -> Path:
+    """The home of one of the people who share `home`, made when first asked for.
+
+    Raises:
+        BadInput: the owner's name cannot name a folder.
+    """
+    check_owner(owner)
+    own = home / PEOPLE / owner
+    if not (own / SHARED).exists():
+        (home / "cache").mkdir(parents=True, exist_ok=True)
+        own.mkdir(parents=True, exist_ok=True)
+        for name, target in (("cache", "../../cache"), (SHARED, "../..")):
+            link = own / name
+            if not link.is_symlink():
+                link.symlink_to(target)
+    return own
+
+
+def check_owner(name: str) -> None:
+    """Refuse a person's name that cannot name a folder.
+
+    Raises:
+        BadInput: it holds anything but letters, digits, ., - and _, or is too long.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        raise BadInput(f"{name!r} cannot be a person's name: use letters, digits, ., - and _.")
+
+
+def trunk(home: Path) -> Path:
+    """The home with the queue: the one that a personal home shares, else `home` itself."""
+    shared = home / SHARED
+    return shared.resolve() if shared.exists() else home.resolve()
+
+
+def readable(folder: Path) -> list[Path]:
+    """Where what belongs into `folder`, data/ or checkpoints/ of a home, is found: its own last."""
+    return [(folder.parent / SHARED).resolve() / folder.name, folder]
+
+
+def stored_bytes(home: Path) -> int:
+    """What lies in a personal home, links not followed."""
+    files = (path.lstat() for path in home.rglob("*") if not path.is_symlink())
+    return sum(found.st_size for found in files)
+
+
+def sweep(home: Path, idle_seconds: float) -> list[str]:
+    """Delete the homes of people who have not been here for so long; their names.
+
+    A home is as old as its folder's time, which `touch` sets.
+    """
+    gone = []
+    for own in (home / PEOPLE).glob("*"):
+        if time.time() - own.stat().st_mtime > idle_seconds:
+            shutil.rmtree(own, ignore_errors=True)
+            gone.append(own.name)
+    return gone

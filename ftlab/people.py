@@ -1,0 +1,138 @@
+"""Several people at one app: each has a lab of their own within limits, told by who asks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from . import console, homes, queue
+from .asking import Question
+from .modes import Mode
+from .records import BadInput
+from .strategies import parse_names
+
+NOBODY = "nobody"  # whoever cannot be told apart: may look, and owns nothing
+UNKNOWN = (
+    "This needs to know you again, and your browser sends no cookie: allow cookies for this page, "
+    "or open it in a window of its own."
+)
+
+
+class People:
+    """A lab as each of several people has it: their own and what is shared, within limits.
+
+    It has the verbs of a Lab. Whose they are is found out anew at every use, from the event that
+    is being answered, so that no handler can reach what is another's.
+    """
+
+    def __init__(self, lab: Any, mode: Mode, who: Callable[[], str]):
+        """`who` names the person whose event is being answered, "" where that is unknown."""
+        self._lab, self._mode, self._who = lab, mode, who
+
+    def __getattr__(self, verb: str) -> Any:
+        owner = self._who()
+        own = self._lab.of(owner or NOBODY)
+        if not owner and verb in CHANGES:
+            raise BadInput(UNKNOWN)
+        os.utime(own.home)
+        limited = LIMITED.get(verb)
+        return partial(limited, own, self._mode, owner) if limited else getattr(own, verb)
+
+
+# --- the verbs that are limited ------------------------------------------------------------------
+
+
+def _enqueue(lab: Any, mode: Mode, owner: str, question: Question) -> str:
+    _may_train(lab, mode, question)
+    _may_wait(lab, mode, owner)
+    return lab.enqueue(question, owner=owner, limit_seconds=mode.study_seconds)
+
+
+def _resume(lab: Any, mode: Mode, owner: str, name: str) -> str:
+    _may_wait(lab, mode, owner)
+    return lab.resume(name, owner=owner, limit_seconds=mode.study_seconds)
+
+
+def _estimate(lab: Any, mode: Mode, owner: str, question: Question) -> dict:
+    _may_train(lab, mode, question)
+    return lab.estimate(question)
+
+
+def _fetch(lab: Any, mode: Mode, owner: str, backbone: str) -> None:
+    if not mode.downloads:
+        raise BadInput(f"The weights of {backbone} are not here: ask whoever runs this page.")
+    lab.fetch(backbone)
+
+
+def _import_data(lab: Any, mode: Mode, owner: str, source: str, name: str, **options) -> dict:
+    """Import within limits; more images than allowed are noticed once they are counted."""
+    _may_store(lab, mode)
+    counted = options.pop("progress", None), options.pop("drawing", None)
+    watched = [partial(_count, mode, progress) for progress in counted]
+    return lab.import_data(source, name, progress=watched[0], drawing=watched[1], **options)
+
+
+LIMITED: dict[str, Callable] = {
+    "enqueue": _enqueue,
+    "resume": _resume,
+    "estimate": _estimate,
+    "fetch": _fetch,
+    "import_data": _import_data,
+}
+CHANGES = {*LIMITED, "ask", "work", "stop", "delete", "deletable", "start_worker"}
+
+
+# --- the limits ----------------------------------------------------------------------------------
+
+
+def _may_train(lab: Any, mode: Mode, question: Question) -> None:
+    """Whether a question is small enough, and needs no download."""
+    if not mode.downloads and question.weights != "random":
+        for backbone in question.backbones:
+            if not lab.weights_state(backbone)["ready"]:
+                _fetch(lab, mode, "", backbone)
+    side = question.settings.size
+    if mode.image_px and side > mode.image_px:
+        raise BadInput(
+            f"Here a study trains at {mode.image_px} pixels at most, and this one asks for {side}."
+        )
+    epochs = _epochs(question)
+    if mode.study_epochs and epochs > mode.study_epochs:
+        raise BadInput(
+            f"Here a study may train {mode.study_epochs} epochs in all, and this one asks for "
+            f"{epochs}: choose fewer strategies, seeds or epochs."
+        )
+
+
+def _epochs(question: Question) -> int:
+    """The epochs of all runs of a question, candidates for the learning rate included."""
+    from .tuning import GRID
+
+    cells = len(question.backbones) * len(parse_names(question.strategies))
+    tuned = question.settings.lr == "auto"
+    runs = cells * (len(question.seeds) + (len(GRID) - 1) * tuned)
+    return runs * question.settings.epochs
+
+
+def _may_wait(lab: Any, mode: Mode, owner: str) -> None:
+    waiting = sum(row["owner"] == owner for row in queue.listed(lab.home))
+    if mode.waiting_studies and waiting >= mode.waiting_studies:
+        have = "one study waits" if waiting == 1 else f"{waiting} studies wait"
+        raise BadInput(f"Of yours {have} or run already: let it end, or stop it, first.")
+
+
+def _may_store(lab: Any, mode: Mode) -> None:
+    if mode.stored_bytes and homes.stored_bytes(lab.home) >= mode.stored_bytes:
+        limit = console.amount(mode.stored_bytes) + "B"
+        raise BadInput(f"Your data sets and studies fill your {limit}: delete some first.")
+
+
+def _count(mode: Mode, progress: Callable | None, done: int, total: int) -> None:
+    if mode.dataset_images and total > mode.dataset_images:
+        raise BadInput(
+            f"Here a data set holds {mode.dataset_images} images at most, and this one has {total}."
+        )
+    if progress:
+        progress(done, total)

@@ -1,0 +1,88 @@
+"""Homes of several people: what they share, and what none can name of another's."""
+
+import os
+import time
+
+import pytest
+from tiny import QUICK, ask, bands
+
+from ftlab import homes
+from ftlab.lab import Lab
+from ftlab.records import BadInput
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """A lab with a data set and a study, which its people share."""
+    home = tmp_path / "home"
+    home.mkdir()
+    bands(home)
+    ask(home, name="shown", settings=QUICK)
+    return Lab(home)
+
+
+def test_people_read_what_is_shared_and_cannot_change_it(lab):
+    ann = lab.of("ann")
+    assert [row["name"] for row in ann.datasets()] == [row["name"] for row in lab.datasets()]
+    assert "shown" in [row["study"] for row in ann.studies()]
+    (data,) = (row["name"] for row in lab.datasets())
+    for name in (data, "shown"):
+        with pytest.raises(BadInput, match="of your own to delete"):
+            ann.delete(name)
+    for verb in (ann.stop, ann.resume):
+        with pytest.raises(BadInput, match="The study shown is shared: it can only be looked at"):
+            verb("shown")
+
+
+def test_what_is_anothers_does_not_exist(lab):
+    ann, ben = lab.of("ann"), lab.of("ben")
+    (data,) = (row["name"] for row in lab.datasets())
+    ask(ann.home, name="secret", settings=QUICK)
+    bands(ann.home, name="hers")
+    assert ann.check("hers")["name"] == "hers" and ann.watch("secret")["study"] == "secret"
+    assert "hers" not in [row["name"] for row in ben.datasets() + lab.datasets()]
+    assert "secret" not in [row["study"] for row in ben.studies() + lab.studies()]
+    assert not [row for row in ben.runs() if row["study"] == "secret"]
+    nobody = "There is no study 'nobody'"
+    for name in ("secret", "../ann/checkpoints/secret", "people/ann/checkpoints/secret"):
+        for verb in (ben.study_folder, ben.status, ben.watch, ben.stop, ben.resume, ben.evidence):
+            with pytest.raises(BadInput) as error:
+                verb(name)
+            assert str(error.value).replace(repr(name), "'nobody'").startswith(nobody)
+    for name in ("hers", "../../ann/data/hers"):
+        with pytest.raises(BadInput, match="There is no data set"):
+            ben.check(name)
+        with pytest.raises(BadInput, match="of your own to delete"):
+            ben.delete(name)
+
+
+def test_a_name_that_is_shared_is_taken(lab, tmp_path):
+    (data,) = (row["name"] for row in lab.datasets())
+    with pytest.raises(BadInput, match="There is a data set"):
+        lab.of("ann").import_data("phantom:chest_xray", data, per_class=5)
+
+
+def test_what_two_people_call_the_same_stays_apart(lab):
+    ann, ben = lab.of("ann"), lab.of("ben")
+    for own in (ann, ben):
+        ask(own.home, name="mine", settings=QUICK)
+    ann.delete("mine")
+    assert "mine" not in [row["study"] for row in ann.studies()]
+    assert "mine" in [row["study"] for row in ben.studies()]
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "a" * 65, "ä"])
+def test_a_name_that_is_no_folders_is_nobodys(lab, name):
+    with pytest.raises(BadInput, match="cannot be a person's name"):
+        lab.of(name)
+
+
+def test_people_who_left_long_ago_are_forgotten_and_what_they_shared_is_not(lab):
+    ann, ben = lab.of("ann"), lab.of("ben")
+    ask(ann.home, name="old", settings=QUICK)
+    (lab.home / "cache" / "kept").touch()
+    os.utime(ann.home, (time.time() - 7300,) * 2)
+    assert homes.stored_bytes(ann.home) > 0 == homes.stored_bytes(ben.home)
+    assert homes.sweep(lab.home, 7200) == ["ann"]
+    assert not ann.home.exists() and ben.home.exists() and (lab.home / "cache" / "kept").exists()
+    assert "shown" in [row["study"] for row in lab.studies()]

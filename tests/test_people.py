@@ -1,0 +1,140 @@
+"""Several people at one lab: whose it is at each use, and the limits that stop them."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from conftest import TINY
+from tiny import QUICK, ask, bands
+
+from ftlab import queue
+from ftlab.asking import Question
+from ftlab.lab import Lab
+from ftlab.modes import CLASSROOM, ONE, PUBLIC
+from ftlab.people import UNKNOWN, People
+from ftlab.records import BadInput
+
+MODE = replace(CLASSROOM, study_epochs=8, image_px=64, waiting_studies=2, dataset_images=60)
+
+
+@pytest.fixture
+def room(tmp_path, monkeypatch):
+    """A lab of several people; `room.who` says who is asking."""
+    monkeypatch.setattr("ftlab.worker.ensure", lambda home: False)
+    home = tmp_path / "home"
+    home.mkdir()
+    bands(home)
+    room = SimpleNamespace(home=home, who="ann")
+    room.lab = People(Lab(home), MODE, lambda: room.who)
+    return room
+
+
+def question(**changes) -> Question:
+    given = {"settings": QUICK, "weights": "random", **changes}
+    return Question("bands", [TINY], ["full"], given.pop("seeds", (0,)), **given)
+
+
+def names(rows) -> list[str]:
+    return [row["study"] for row in rows if row["study"] != "reference"]
+
+
+def test_a_lab_is_whoevers_asks_at_each_use(room):
+    assert room.lab.enqueue(question(name="mine")) == "mine"
+    (row,) = queue.listed(room.home)
+    assert (row["study"], row["owner"]) == ("people/ann/checkpoints/mine", "ann")
+    assert row["limit_seconds"] == MODE.study_seconds
+    assert names(room.lab.studies()) == ["mine"]
+    room.who = "ben"
+    assert names(room.lab.studies()) == []
+    with pytest.raises(BadInput, match="There is no study 'mine'"):
+        room.lab.stop("mine")
+
+
+def test_whoever_is_unknown_may_look_and_change_nothing(room):
+    room.who = ""
+    assert [row["name"] for row in room.lab.datasets()] == ["bands"]
+    for verb, arguments in (
+        ("enqueue", [question()]),
+        ("import_data", ["phantom:chest_xray", "x"]),
+        ("delete", ["bands"]),
+        ("stop", ["reference"]),
+        ("estimate", [question()]),
+        ("fetch", ["resnet50"]),
+    ):
+        with pytest.raises(BadInput) as error:
+            getattr(room.lab, verb)(*arguments)
+        assert str(error.value) == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"seeds": range(5)}, "may train 8 epochs in all, and this one asks for 10"),
+        ({"settings": replace(QUICK, lr="auto"), "seeds": (0, 1, 2)}, "asks for 10"),
+        ({"settings": replace(QUICK, size=96)}, "at 64 pixels at most, and this one asks for 96"),
+    ],
+)
+def test_a_study_that_is_too_large_is_refused_with_its_limit(room, changes, said):
+    for verb in (room.lab.enqueue, room.lab.estimate):
+        with pytest.raises(BadInput, match=said):
+            verb(question(**changes))
+    assert names(room.lab.studies()) == [] and not queue.listed(room.home)
+
+
+def test_weights_that_are_not_here_are_not_downloaded(room, monkeypatch):
+    monkeypatch.setattr(Lab, "weights_state", lambda lab, name: {"ready": False})
+    monkeypatch.setattr(Lab, "fetch", lambda *_: pytest.fail("it asked the hub"))
+    for ask_ in (
+        lambda: room.lab.fetch("resnet50"),
+        lambda: room.lab.enqueue(question(weights="pretrained")),
+    ):
+        with pytest.raises(BadInput, match="are not here: ask whoever runs this page"):
+            ask_()
+
+
+def test_only_so_many_studies_of_one_person_wait(room):
+    for name in ("a", "b"):
+        room.lab.enqueue(question(name=name))
+    with pytest.raises(BadInput, match="Of yours 2 studies wait or run already"):
+        room.lab.enqueue(question(name="c"))
+    room.lab.stop("a")
+    room.lab.enqueue(question(name="c"))
+    with pytest.raises(BadInput, match="Of yours 2 studies"):
+        room.lab.resume("a")
+    room.who = "ben"
+    assert room.lab.enqueue(question(name="c")) == "c"
+
+
+def test_a_data_set_that_is_too_large_leaves_nothing_behind(room):
+    with pytest.raises(BadInput, match="holds 60 images at most, and this one has 80"):
+        room.lab.import_data("phantom:chest_xray", "many", per_class=20)
+    own = room.home / "people" / "ann" / "data"
+    assert [row["name"] for row in room.lab.datasets()] == ["bands"]
+    assert not own.exists() or not list(own.iterdir())
+
+
+def test_whoever_has_filled_their_share_must_delete_first(room):
+    full = People(Lab(room.home), replace(MODE, stored_bytes=2000), lambda: "ann")
+    ask(Lab(room.home).of("ann").home, name="old", settings=QUICK)
+    with pytest.raises(BadInput, match="fill your 2 kB: delete some first"):
+        (room.home / "people" / "ann" / "data").mkdir()
+        (room.home / "people" / "ann" / "data" / "large").write_bytes(b"0" * 2000)
+        full.import_data("phantom:chest_xray", "new", per_class=5)
+
+
+def test_limits_are_numbers_by_their_names():
+    mode = PUBLIC.limited({"study_epochs": "30", "idle_hours": "0.5"})
+    assert (mode.study_epochs, mode.idle_hours, mode.name) == (30, 0.5, "public")
+    for texts, said in (
+        ({"epochs": "3"}, "There is no limit 'epochs'; there are batch_images"),
+        ({"study_epochs": "-1"}, "is a number above 0"),
+        ({"study_epochs": "many"}, "is a number above 0"),
+        ({"paths": "1"}, "There is no limit 'paths'"),
+    ):
+        with pytest.raises(BadInput, match=said):
+            PUBLIC.limited(texts)
+
+
+def test_one_person_has_no_limits_but_those_of_a_request():
+    given = {name for name, value in vars(ONE).items() if value not in (None, True, "one")}
+    assert given == {"batch_images", "upload_bytes"}
