@@ -69,8 +69,8 @@ class Network(nn.Module):
         return x
 
     def classify(self, features: Tensor) -> Tensor:
-        """Features (B, F, H, W) of the last unit to logits (B, C)."""
-        return self.head(features.mean(dim=(2, 3)))
+        """Features (B, F, H, W) of the last unit, or (B, F) pooled, to logits (B, C)."""
+        return self.head(features.mean(dim=(2, 3)) if features.ndim == 4 else features)
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, 3, H, W), normalised, to logits (B, C)."""

@@ -11,28 +11,34 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from . import device as devices
-from .augment import augment
 from .backbones import Network
 from .freezing import learning, set_mode
 from .records import Phase, Settings
 
 
 def multipliers(
-    network: Network, phase: Phase, batches: Iterable[tuple[Tensor, Tensor]], settings: Settings
+    network: Network,
+    phase: Phase,
+    inputs: Iterable[tuple[Tensor, Tensor]],
+    settings: Settings,
+    after: int = 0,
 ) -> dict[str, float]:
     """Parameter name -> multiplier of its rate, from the gradients of the first batches.
 
     No step is made and BatchNorm reads its stored statistics, so looking changes nothing.
+
+    Args:
+        inputs: batches (x, labels) on the network's device, x being what unit `after` gives.
     """
     rule, device = phase.rates, network.head.weight.device
     set_mode(network, phase)
     network.eval()
     ruled, followers = _ruled(network, phase)
     measured: dict[str, list[float]] = {name: [] for name in ruled}
-    for pixels, labels in islice(batches, rule.batches):
-        x = network.prepare(augment(pixels.to(device), settings.augment, settings.flips))
+    for x, labels in islice(inputs, rule.batches):
         with devices.autocast(device, settings.precision):
-            loss = F.cross_entropy(network(x).float(), labels.to(device))
+            logits = network.classify(network.run(x, after))
+            loss = F.cross_entropy(logits.float(), labels)
         gradients = torch.autograd.grad(loss, list(ruled.values()))
         for (name, theta), g in zip(ruled.items(), gradients, strict=True):
             measured[name].append(rule.measure(theta.detach(), g))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from . import device as devices
 from .augment import PRESETS, augment
 from .backbones import Network
+from .batches import Images, Split, batches, steps
+from .features import behind, frozen_units
 from .freezing import learning, set_mode
 from .metrics import score
 from .probing import multipliers as probe
@@ -44,35 +46,6 @@ class Diverged(ArithmeticError):
     """The loss or the validation output stopped being a number."""
 
 
-@dataclass(frozen=True)
-class Split:
-    """The images of one split: rows of a shared array, and their labels.
-
-    pixels: (N, S, S, 3) uint8, often memory-mapped; rows: (n,) int; labels: (n,) int64.
-    """
-
-    pixels: np.ndarray
-    rows: np.ndarray
-    labels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def batches(self, order: np.ndarray, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of nearly equal length; see `steps`."""
-        for part in np.array_split(order, steps(len(order), size)):
-            pixels = torch.from_numpy(self.pixels[self.rows[part]])
-            yield pixels, torch.from_numpy(self.labels[part])
-
-
-def steps(images: int, size: int) -> int:
-    """How many batches: at most `size` images in each, one more where a single one would be left.
-
-    BatchNorm cannot learn from a batch of one.
-    """
-    return max(1, min(math.ceil(images / size), images // 2))
-
-
 def fit(
     network: Network,
     plan: Plan,
@@ -85,6 +58,7 @@ def fit(
     history: Sequence[Epoch] = (),
     moments: Moments | None = None,
     stop: Callable[[], bool] = lambda: False,
+    cache: Path | None = None,
 ) -> Iterator[Epoch]:
     """Train the network in place and yield after every epoch; stop iterating to stop training.
 
@@ -97,6 +71,7 @@ def fit(
         history: the epochs already done. moments: the optimizer's state after them, by parameter
             name; kept up to date for the caller, who saves it to continue later.
         stop: asked before every step; once true, the epoch is dropped and the generator ends.
+        cache: where features of frozen units are kept; None computes them in every pass.
     Raises:
         Diverged: NaN or infinite loss or validation output.
     """
@@ -109,7 +84,7 @@ def fit(
     )
     history, first = list(history), 0
     for number, phase in enumerate(plan.phases):
-        done = len(history) - first
+        done, seen = len(history) - first, None
         for local in range(max(done, 0), phase.epochs):
             if _out_of_patience(history[first:], number == len(plan.phases) - 1, settings):
                 return
@@ -117,11 +92,12 @@ def fit(
                 moments.clear()
             _seed(seed, number, local)
             began = time.perf_counter()
-            trained = _epoch(network, phase, local, train, settings, start, weight, moments, stop)
+            seen = seen or _behind(network, phase, settings, cache, train, val)
+            trained = _epoch(network, phase, local, seen[0], settings, start, weight, moments, stop)
             if trained is None:
                 return
             loss, lrs, multipliers = trained
-            values = validate(network, val, settings)
+            values = validate(network, seen[1], settings)
             _must_be_finite(loss, values, phase)
             best = _is_best(values, history, settings)
             seconds = time.perf_counter() - began
@@ -131,25 +107,33 @@ def fit(
         first += phase.epochs
 
 
-def validate(network: Network, split: Split, settings: Settings) -> dict[str, float]:
+def _behind(network, phase, settings, cache, train, val) -> tuple[Images, Images]:
+    """Both splits as what is frozen in a phase leaves them; augmented images are new every time."""
+    seen = partial(behind, network, frozen_units(network, [phase]), settings, cache)
+    still = settings.augment == "none" and not settings.flips
+    return seen(train) if still else train, seen(val)
+
+
+def validate(network: Network, images: Images, settings: Settings) -> dict[str, float]:
     """Loss, accuracy, balanced accuracy and average precision of a split."""
-    probs = predict(network, split, settings)
+    probs = predict(network, images, settings)
     if not np.isfinite(probs).all():
         return {"loss": float("nan")}
-    values = score(split.labels, probs)
+    values = score(images.labels, probs)
     kept = ("accuracy", "balanced_accuracy", "average_precision")
     return {"loss": values["log_loss"], **{name: values[name] for name in kept}}
 
 
 @torch.inference_mode()
-def predict(network: Network, split: Split, settings: Settings) -> np.ndarray:
+def predict(network: Network, images: Images, settings: Settings) -> np.ndarray:
     """Class probabilities (n, C), float64, of the images of a split, in order; no augmentation."""
     network.eval()
     device = network.head.weight.device
     logits = []
-    for pixels, _ in split.batches(np.arange(len(split)), settings.batch):
+    for batch, _ in batches(images, np.arange(len(images)), settings.batch):
         with devices.autocast(device, settings.precision):
-            logits.append(network(network.prepare(pixels.to(device))).float().cpu())
+            x = batch.to(device) if images.after else network.prepare(batch.to(device))
+            logits.append(network.classify(network.run(x, images.after)).float().cpu())
     return torch.cat(logits).double().softmax(dim=1).numpy()
 
 
@@ -159,13 +143,13 @@ def class_weights(labels: np.ndarray, classes: int) -> Tensor:
     return torch.tensor(len(labels) / (classes * counts), dtype=torch.float32)
 
 
-def _epoch(network, phase, local, train, settings, start, weight, moments, stop):
+def _epoch(network, phase, local, images, settings, start, weight, moments, stop):
     """One pass over the training split: (mean loss, rates by stage, multipliers); None: stopped."""
     device = network.head.weight.device
-    order = np.random.permutation(len(train))
-    each = steps(len(train), settings.batch)
-    batches = partial(train.batches, order, settings.batch)
-    multipliers = probe(network, phase, batches(), settings) if phase.rates else {}
+    order = np.random.permutation(len(images))
+    each = steps(len(images), settings.batch)
+    inputs = partial(_inputs, network, images, order, settings)
+    multipliers = probe(network, phase, inputs(), settings, images.after) if phase.rates else {}
     set_mode(network, phase)
     if phase.rates and phase.rates.faithful:
         moments.clear()
@@ -173,16 +157,15 @@ def _epoch(network, phase, local, train, settings, start, weight, moments, stop)
     kernels = list(_kernels(network, phase, start)) if phase.penalty else []
     weight = None if weight is None else weight.to(device)
     total = torch.zeros((), device=device)
-    for step, (pixels, labels) in enumerate(batches()):
+    for step, (x, labels) in enumerate(inputs()):
         if stop():
             return None
         factor = SCHEDULES[settings.schedule]((local * each + step) / (phase.epochs * each))
         for group in optimizer.param_groups:
             group["lr"] = group["base"] * factor
-        labels = labels.to(device)
-        x = network.prepare(augment(pixels.to(device), settings.augment, settings.flips))
         with devices.autocast(device, settings.precision):
-            loss = F.cross_entropy(network(x).float(), labels, weight)
+            logits = network.classify(network.run(x, images.after))
+            loss = F.cross_entropy(logits.float(), labels, weight)
         if phase.penalty:
             loss = loss + phase.penalty(kernels, network.head.weight)
         optimizer.zero_grad(set_to_none=True)
@@ -190,7 +173,17 @@ def _epoch(network, phase, local, train, settings, start, weight, moments, stop)
         optimizer.step()
         total += loss.detach() * len(labels)
     _remember(network, phase, optimizer, moments)
-    return float(total) / len(train), _rates_by_stage(network, phase, multipliers), multipliers
+    return float(total) / len(images), _rates_by_stage(network, phase, multipliers), multipliers
+
+
+def _inputs(network, images, order, settings) -> Iterator[tuple[Tensor, Tensor]]:
+    """What the learning part of a network is given, on its device, and the labels."""
+    device = network.head.weight.device
+    for batch, labels in batches(images, order, settings.batch):
+        batch, labels = batch.to(device), labels.to(device)
+        if not images.after:
+            batch = network.prepare(augment(batch, settings.augment, settings.flips))
+        yield batch, labels
 
 
 def _optimizer(network, phase, settings, multipliers, moments: Moments):

@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from . import (
 )
 from . import device as devices
 from .backbones import Network
+from .features import behind, frozen_units
 from .records import BadInput, Epoch, Plan, plan_record
 from .studies import Cell, Study
 from .train import SELECT, Diverged, Split, fit, learning, predict
@@ -40,6 +42,11 @@ class Context:
     splits: dict[str, Split]
     test_groups: np.ndarray  # (n,) int: patients or lesions of the test images, without their names
     last_theta0: tuple[tuple, Theta0] | None = None
+
+    @property
+    def features(self) -> Path:
+        """Where features of frozen units are kept."""
+        return self.cache / "features"
 
     def theta0(self, cell: Cell) -> Theta0:
         """theta_0 of a cell; the last one is kept, since neighbouring runs share it."""
@@ -79,7 +86,9 @@ def splits(data, settings) -> dict[str, Split]:
     rows = {name: data.indices(name) for name in ("train", "val", "test")}
     if settings.train_per_class:
         rows["train"] = _subset(rows["train"], data.labels, settings.train_per_class)
-    return {name: Split(pixels, r, data.labels[r]) for name, r in rows.items()}
+    images = f"{data.hash} {settings.size}"
+    keys = {name: f"{images} {sha256(r.tobytes()).hexdigest()}" for name, r in rows.items()}
+    return {name: Split(pixels, r, data.labels[r], keys[name]) for name, r in rows.items()}
 
 
 def _subset(rows: np.ndarray, labels: np.ndarray, per_class: int) -> np.ndarray:
@@ -178,7 +187,7 @@ def _fit(context, cell, name, theta0, plan, promoted, stop) -> Iterator[dict]:
     result = _costs(context, cell, network, plan)
     if promoted:
         result["peak_memory_bytes"] = promoted["peak_memory_bytes"]  # of its training
-    tested, test = ({}, None) if cell.candidate else _tested(context, network)
+    tested, test = ({}, None) if cell.candidate else _tested(context, network, plan)
     result |= tested
     runs.finish(folder, result, test)
     kept = ("seconds", "trained_parameters", "stored_bytes", "val", "test")
@@ -211,6 +220,7 @@ def _epochs(context, cell, network, start, plan, stop) -> Iterator[Epoch]:
         history=history,
         moments=moments,
         stop=stop,
+        cache=context.features,
     )
     return runs.record(folder, network, changed, moments, epochs)
 
@@ -239,10 +249,16 @@ def _costs(context: Context, cell: Cell, network: Network, plan: Plan) -> dict:
     }
 
 
-def _tested(context: Context, network: Network) -> tuple[dict, dict]:
+def _tested(context: Context, network: Network, plan: Plan) -> tuple[dict, dict]:
     """(test metrics, test.npz). With two classes also at a threshold chosen on validation."""
     split, settings = context.splits["test"], context.study.settings
-    probs = predict(network, split, settings)
+    frozen = frozen_units(network, plan.phases)
+
+    def said(images: Split) -> np.ndarray:
+        seen = behind(network, frozen, settings, context.features, images)
+        return predict(network, seen, settings)
+
+    probs = said(split)
     tested = {
         "test": metrics.score(split.labels, probs),
         "test_per_class": metrics.per_class(split.labels, probs),
@@ -250,7 +266,7 @@ def _tested(context: Context, network: Network) -> tuple[dict, dict]:
     }
     if probs.shape[1] == 2:
         val = context.splits["val"]
-        threshold = metrics.operating_point(val.labels, predict(network, val, settings))
+        threshold = metrics.operating_point(val.labels, said(val))
         points = {"0.5": 0.5, "chosen_on_val": threshold}
         tested["test_at_threshold"] = {
             name: metrics.at_threshold(split.labels, probs, at) for name, at in points.items()

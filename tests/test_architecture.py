@@ -27,10 +27,12 @@ ALLOWED = {
     "augment": set(),
     "device": {"records"},
     "freezing": {"records", "backbones"},
-    "probing": {"records", "backbones", "freezing", "augment", "device"},
+    "probing": {"records", "backbones", "freezing", "device"},
+    "batches": set(),
+    "features": {"records", "backbones", "batches", "device"},
     "train": {
         *("records", "backbones", "freezing", "probing", "augment", "device"),
-        "metrics",
+        *("batches", "features", "metrics"),
     },
     "metrics": set(),
     "statistics": {"metrics"},
@@ -54,6 +56,8 @@ LIGHT = {  # the command line starts without torch: these import none when they 
 HEAVY = {"torch", "torchvision", "timm"}
 HEAVY_HERE = {"backbones", "families", "slimming", "freezing", "probing", "train", "weights"}
 HEAVY_HERE |= {
+    "batches",
+    "features",
     "augment",
     "device",
     "training",

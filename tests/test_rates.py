@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from conftest import split, tiny_network
 from torch import nn
 
+from ftlab.batches import batches
 from ftlab.probing import multipliers
 from ftlab.rates import AutoRGN, AutoSNR
 from ftlab.records import Settings
@@ -67,12 +68,12 @@ def test_snr_is_a_gate_at_0_95_of_the_mean_over_batches():
     assert rule.multipliers({"a": [one_channel]}) == {"a": 1.0}
 
 
-def gradients(network, data: Split, batches: int) -> list[dict[str, np.ndarray]]:
+def gradients(network, data: Split, first: int) -> list[dict[str, np.ndarray]]:
     """Those of the mean cross-entropy on each of the first batches, BatchNorm as stored."""
     network.eval().requires_grad_(True)
     found = []
     order = np.random.default_rng(1).permutation(len(data))
-    for pixels, labels in islice(data.batches(order, SETTINGS.batch), batches):
+    for pixels, labels in islice(batches(data, order, SETTINGS.batch), first):
         network.zero_grad()
         F.cross_entropy(network(network.prepare(pixels)), labels).backward()
         found.append({n: p.grad.numpy().copy() for n, p in network.named_parameters()})
@@ -96,7 +97,8 @@ def probed():
     def found(strategy: str, mode: str) -> dict[str, float]:
         phase = write_plan(strategy, network.layout(), 1, mode=mode).phases[0]
         order = np.random.default_rng(1).permutation(len(data))
-        return multipliers(network, phase, data.batches(order, SETTINGS.batch), SETTINGS)
+        inputs = ((network.prepare(x), y) for x, y in batches(data, order, SETTINGS.batch))
+        return multipliers(network, phase, inputs, SETTINGS)
 
     return network, data, found
 

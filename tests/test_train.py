@@ -15,6 +15,7 @@ from torch import nn
 
 from ftlab import backbones, weights
 from ftlab.backbones import Network
+from ftlab.batches import batches
 from ftlab.freezing import learning, set_mode
 from ftlab.penalties import L1SP, L2SP
 from ftlab.records import Epoch, Phase, Plan, Settings
@@ -130,7 +131,7 @@ def test_one_sgd_step_under_a_penalty_is_the_equation(penalty):
     lr, network = 0.1, tiny_network()
     network.eval()
     theta0 = {n: p.detach() + 0.1 * torch.sign(p.detach()) for n, p in network.named_parameters()}
-    pixels, labels = next(VAL.batches(np.arange(len(VAL)), 12))
+    pixels, labels = next(batches(VAL, np.arange(len(VAL)), 12))
     network.requires_grad_(True)
     F.cross_entropy(network(network.prepare(pixels)), labels).backward()
     expected = {}
@@ -266,18 +267,19 @@ def test_a_run_that_continues_ends_in_the_bits_of_one_that_was_not_interrupted(
 
 
 def test_every_epoch_has_an_order_of_its_own_which_the_seed_decides():
-    orders: list[tuple] = []
+    seen: list[int] = []
 
     class Watched(Split):
-        def batches(self, order, size):
-            orders.append(tuple(order))
-            return super().batches(order, size)
+        def batch(self, places):
+            seen.extend(places)
+            return super().batch(places)
 
     watched = Watched(TRAIN.pixels, TRAIN.rows, TRAIN.labels)
     layout = tiny_network().layout()
     for seed in (0, 0, 1):
         plan = write_plan("lp_ft", layout, 4)
         list(fit(tiny_network(), plan, watched, VAL, SETTINGS, seed))
+    orders = [tuple(seen[at : at + len(TRAIN)]) for at in range(0, len(seen), len(TRAIN))]
     assert orders[:4] == orders[4:8]
     assert len(set(orders)) == 8
     assert all(sorted(order) == list(range(len(TRAIN))) for order in orders)
@@ -419,10 +421,10 @@ def test_the_cosine_runs_once_over_each_phase():
 def test_no_batch_holds_a_single_image_and_every_image_is_in_one(images, size):
     order = np.random.default_rng(0).permutation(images)
     data = Split(np.zeros((images, 1, 1, 3), np.uint8), np.arange(images), np.arange(images))
-    batches = [labels for _, labels in data.batches(order, size)]
-    assert len(batches) == steps(images, size)
-    assert torch.cat(batches).tolist() == order.tolist()
-    lengths = [len(labels) for labels in batches]
+    parts = [labels for _, labels in batches(data, order, size)]
+    assert len(parts) == steps(images, size)
+    assert torch.cat(parts).tolist() == order.tolist()
+    lengths = [len(labels) for labels in parts]
     assert min(lengths) >= 2 and max(lengths) - min(lengths) <= 1
     assert max(lengths) <= max(size, 3)
 
