@@ -69,6 +69,11 @@ def _fetch(lab: Any, mode: Mode, owner: str, backbone: str) -> None:
 def _import_data(lab: Any, mode: Mode, owner: str, source: str, name: str, **options) -> dict:
     """Import within limits; more images than allowed are noticed once they are counted."""
     _may_store(lab, mode)
+    if modality := source.removeprefix("phantom:") if source.startswith("phantom:") else "":
+        from .phantoms import MODALITIES  # here, because scipy is slow to load
+
+        drawn = MODALITIES[modality].classes if modality in MODALITIES else ()
+        _count(mode, None, 0, len(drawn) * (options.get("per_class") or 0))
     counted = options.pop("progress", None), options.pop("drawing", None)
     watched = [partial(_count, mode, progress) for progress in counted]
     return lab.import_data(source, name, progress=watched[0], drawing=watched[1], **options)

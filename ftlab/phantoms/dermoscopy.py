@@ -1,8 +1,8 @@
 """Dermoscopy: melanin filters the light that skin sends back.
 
 Distractor: the tick marks of a ruler at the edge, more often beside melanomas. Look-alikes:
-dysplastic naevi are lopsided too, small melanomas are even, flat keratoses have no cysts, and every
-skin has freckles, hairs and bubbles.
+dysplastic naevi are lopsided too, melanomas keep patches of network, all three are as pale or dark
+as their patient and the light make them, and every skin has freckles, hairs and bubbles.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from .drawing import Dice, Scene, soft
 CLASSES = ("naevus", "melanoma", "keratosis")
 # Ranges of (how much a lesion shows the signs of its class, radius in half pictures).
 DIFFICULTY = {
-    "naevus": ((0.0, 0.15), (0.20, 0.50)),
-    "melanoma": ((0.78, 1.0), (0.26, 0.55)),
-    "keratosis": ((0.78, 1.0), (0.26, 0.55)),
+    "naevus": ((0.0, 0.15), (0.25, 0.45)),
+    "melanoma": ((0.80, 1.0), (0.28, 0.48)),
+    "keratosis": ((0.80, 1.0), (0.28, 0.48)),
 }
 MELANIN = np.array((0.52, 0.92, 1.25), np.float32)  # absorption of red, green and blue
 BLOOD = np.array((0.06, 0.55, 0.42), np.float32)
@@ -47,10 +47,10 @@ def _skin(dice: Dice, x, y, size: int) -> np.ndarray:
     hue = patient.normal(0, 0.02, 3) + patient.normal(0, 0.08)
     tone = (weights @ TONES * np.exp(hue)).astype(np.float32)
     freckled, veined, furrowed = patient.uniform(0, 1), patient.uniform(0, 1), patient.uniform(0, 1)
-    melanin = 0.06 * d.cloud(rng, size, 5, 5) + 0.02 * furrowed * d.waves(rng, size, 0.07)
+    melanin = 0.09 * d.cloud(rng, size, 5, 5) + 0.04 * furrowed * d.waves(rng, size, 0.07)
     for width in (0.015, 0.035):
-        places = rng.uniform(-1, 1, (1 + int(14 * freckled**2), 2))
-        melanin += d.spots(size, places, rng.uniform(0.05, 0.35, len(places)), width)
+        places = rng.uniform(-1, 1, (2 + int(24 * freckled**2), 2))
+        melanin += d.spots(size, places, rng.uniform(0.05, 0.5, len(places)), width)
     starts, turns = rng.uniform(-1, 1, (14, 2)), rng.uniform(0, 6.28, 14)
     paths = d.strolls(rng, starts, turns, rng.uniform(0.1, 0.6, 14), 12, 1.2)
     blood = 0.20 * veined * d.lines(size, paths, 1.0, 0.010) + 0.08 * d.cloud(rng, size, 3)
@@ -77,7 +77,7 @@ def _naevus(rng, x, y, skin, cx, cy, radius, signs, pigment, size: int):
     odd = 1 - signs
     terms = d.wobble(rng, 0.06 + 0.16 * odd)
     edge = d.blob(x, y, cx, cy, radius, terms, np.exp(rng.normal(0, 0.12)), rng.uniform(0, 3))
-    net = _network(rng, size, rng.uniform(0.042, 0.065))
+    net = _network(rng, size, rng.uniform(0.050, 0.075))
     middle = d.bump(x, y, cx, cy, radius * rng.uniform(0.4, 0.8))
     uneven = (0.10 + 0.30 * odd) * d.smooth_noise(rng, size, 5)
     melanin = pigment * (
@@ -93,7 +93,7 @@ def _melanoma(rng, x, y, skin, cx, cy, radius, signs, pigment, size: int):
     edge = d.blob(x, y, cx, cy, radius, terms, np.exp(rng.normal(0, 0.16)), rng.uniform(0, 3))
     side = rng.uniform(0, 2 * np.pi)
     ahead = ((x - cx) * np.cos(side) + (y - cy) * np.sin(side)) / radius
-    streaks = 0.045 * signs * soft(ahead, 0.2) * d.waves(rng, size, 0.09)
+    streaks = 0.065 * signs * soft(ahead, 0.2) * d.waves(rng, size, 0.09)
     edge = edge + streaks + 0.02 * signs * d.cloud(rng, size, 12)
     net = _network(rng, size, rng.uniform(0.05, 0.09)) * soft(d.smooth_noise(rng, size, 4), 0.3)
     blotch = soft(d.smooth_noise(rng, size, 5) + 0.5 * ahead - rng.uniform(0.2, 1.2), 0.12)
@@ -102,7 +102,7 @@ def _melanoma(rng, x, y, skin, cx, cy, radius, signs, pigment, size: int):
     melanin = (melanin + 1.1 * signs * blotch).clip(0.08)
     colours = skin * _filtered(melanin, 0.15 * melanin)
     veil = soft(d.smooth_noise(rng, size, 4) - 0.3 * ahead - 1.2, 0.35)
-    veil = veil * signs * rng.uniform(0.1, 0.7)
+    veil = veil * signs * rng.uniform(0.3, 0.9)
     scar = soft(d.smooth_noise(rng, size, 5) - 1.4, 0.15) * signs * rng.uniform(0, 0.8)
     colours = colours + (VEIL - colours) * veil[..., None]
     colours = colours + (SCAR * skin.mean(axis=(0, 1)) - colours) * scar[..., None]
@@ -115,13 +115,13 @@ def _keratosis(rng, x, y, skin, cx, cy, radius, signs, pigment, size: int):
     edge = d.blob(x, y, cx, cy, radius, terms, np.exp(rng.normal(0, 0.16)), rng.uniform(0, 3))
     edge = edge + 0.012 * d.cloud(rng, size, 14)
     furrows = np.exp(-0.5 * (d.waves(rng, size, rng.uniform(0.09, 0.15)) / 0.55) ** 2)
-    waxy = 0.6 + 0.22 * d.cloud(rng, size, 6, 4) + 0.28 * signs * furrows
-    cysts, plugs = (_dots(rng, size, cx, cy, radius, int(n * signs)) for n in (11, 8))
-    melanin = (pigment * waxy + 0.9 * plugs).clip(0.08)
+    waxy = 0.6 + 0.22 * d.cloud(rng, size, 6, 4) + 0.40 * signs * furrows
+    cysts, plugs = (_dots(rng, size, cx, cy, radius, int(n * signs)) for n in (14, 10))
+    melanin = (pigment * waxy + 1.2 * plugs).clip(0.08)
     colours = skin * _filtered(melanin, 0.15 * melanin)
     grey = colours.mean(axis=-1, keepdims=True)
-    colours = colours + (grey * (1.06, 1.0, 0.86) - colours) * np.float32(0.30 * signs)
-    colours = colours + (HORN - colours) * (0.55 * cysts.clip(0, 1))[..., None]
+    colours = colours + (grey * (1.06, 1.0, 0.86) - colours) * np.float32(0.10 * signs)
+    colours = colours + (HORN - colours) * (0.75 * cysts.clip(0, 1))[..., None]
     return colours, soft(edge, rng.uniform(0.007, 0.022) * (1.6 - signs))
 
 
@@ -135,7 +135,7 @@ def _dots(rng: Generator, size: int, cx, cy, radius: float, n: int) -> np.ndarra
     """Small round spots within a lesion, (H, W), of height about 1."""
     angle, r = rng.uniform(0, 2 * np.pi, n), radius * 0.85 * np.sqrt(rng.uniform(0, 1, n))
     places = np.stack([cx + r * np.cos(angle), cy + r * np.sin(angle)], axis=1)
-    return d.spots(size, places, rng.uniform(0.6, 1.2, n), rng.uniform(0.012, 0.020))
+    return d.spots(size, places, rng.uniform(0.6, 1.2, n), rng.uniform(0.016, 0.028))
 
 
 def _camera(rng: Generator, x, y, marked: bool, size: int):
@@ -147,7 +147,8 @@ def _camera(rng: Generator, x, y, marked: bool, size: int):
     vignette = 1 - rng.uniform(0.05, 0.25) * r**2
     if rng.random() < 0.3:
         vignette = vignette * soft(rng.uniform(1.0, 1.2) - r, 0.01)
-    light = (rng.uniform(0.93, 1.07) * np.exp(rng.normal(0, 0.02, 3))).astype(np.float32)
+    warmth = rng.normal(0, 0.06) * np.array((1, 0, -1))
+    light = rng.uniform(0.85, 1.10) * np.exp(warmth + rng.normal(0, 0.02, 3)).astype(np.float32)
     grain = rng.uniform(0.006, 0.022) * rng.standard_normal((size, size, 1), dtype=np.float32)
 
     def camera(picture: np.ndarray) -> np.ndarray:
@@ -159,7 +160,7 @@ def _camera(rng: Generator, x, y, marked: bool, size: int):
 
 
 def _hairs(rng: Generator, size: int) -> np.ndarray:
-    n = int(rng.choice((0, 4, 12, 30), p=(0.35, 0.3, 0.25, 0.1)))
+    n = int(rng.choice((0, 4, 12, 30), p=(0.2, 0.3, 0.3, 0.2)))
     if n == 0:
         return np.zeros((size, size), np.float32)
     heading = rng.uniform(0, 6.28) + rng.normal(0, 0.6, n)

@@ -14,8 +14,8 @@ from .drawing import Dice, Scene, soft
 
 CLASSES = ("none", "grasper", "hook", "clipper")
 # Range of an instrument's scale, and of the haze that hides it (0: none, 1: all).
-DIFFICULTY = {"scale": (2.2, 2.8), "haze": (0.0, 0.08)}
-SMOKE = (0.25, 0.6)
+DIFFICULTY = {"scale": (2.2, 2.8), "haze": (0.0, 0.06)}
+SMOKE = (0.25, 0.52)
 STEEL, SHAFT = np.array((0.62, 0.63, 0.66), np.float32), np.array((0.17, 0.17, 0.19), np.float32)
 RED, FAT, LIVER, PALE = (
     np.array(c, np.float32)
