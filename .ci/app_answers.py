@@ -1,16 +1,27 @@
-"""Run `make app` until it has answered: the page opens, and an endpoint lists the strategies."""
+"""Run `make app` until it has answered.
+
+The page opens, an endpoint lists the strategies, and the runs that come with ftlab say what they
+see in a drawn image and where they look.
+"""
 
 import contextlib
 import os
 import signal
 import subprocess
+import tempfile
 import time
 import urllib.request
+from math import isclose
 from pathlib import Path
 
-from gradio_client import Client
+import numpy as np
+from gradio_client import Client, handle_file
+from PIL import Image
+
+from ftlab.phantoms import phantom
 
 URL, PATIENCE_SECONDS = "http://127.0.0.1:7860", 240
+RUNS = 9  # of the reference study, whose weights come with ftlab
 
 
 def wait() -> float:
@@ -26,13 +37,33 @@ def wait() -> float:
     raise SystemExit(f"No page at {URL} within {PATIENCE_SECONDS} s.")
 
 
+def compare(client: Client, scratch: Path) -> None:
+    """Send a drawn chest X-ray through the reference study."""
+    drawn = phantom("chest_xray", seed=7, index=2)
+    Image.fromarray(drawn.pixels).save(scratch / "drawn.png")
+    image = handle_file(scratch / "drawn.png")
+    answer = client.predict(image, "reference", api_name="/predict")
+    assert drawn.label in answer["classes"], answer["classes"]
+    probs = [run["probs"] for run in answer["images"][0]["runs"]]
+    assert len(probs) == RUNS and all(isclose(sum(p), 1, abs_tol=1e-6) for p in probs), probs
+    runs = client.predict(image, "reference", api_name="/explain")["runs"]
+    overlays = [np.asarray(Image.open(run["overlay"])) for run in runs]
+    assert [overlay.shape for overlay in overlays] == RUNS * [drawn.pixels.shape]
+    assert any((overlay != drawn.pixels).any() for overlay in overlays)
+
+
 def main() -> None:
     app = subprocess.Popen(["make", "app"], start_new_session=True)
     try:
         print(f"The page is there after {wait():.1f} s.")
-        names = [row["name"] for row in Client(URL, verbose=False).predict(api_name="/strategies")]
-        assert len(names) == 13, names
-        print(f"It knows {', '.join(names)}.")
+        with tempfile.TemporaryDirectory() as scratch:
+            client = Client(URL, verbose=False, download_files=scratch)
+            names = [row["name"] for row in client.predict(api_name="/strategies")]
+            assert len(names) == 13, names
+            print(f"It knows {', '.join(names)}.")
+            start = time.monotonic()
+            compare(client, Path(scratch))
+            print(f"{RUNS} runs compared an image in {time.monotonic() - start:.1f} s.")
     finally:
         os.killpg(app.pid, signal.SIGTERM)
         app.wait()

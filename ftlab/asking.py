@@ -46,7 +46,7 @@ def ask(question: Question, home: Path, alone: bool) -> Path:
         if not before.same_question(study):
             raise BadInput(
                 f"The study {study.name} asks something else (data, weights or settings differ): "
-                "choose another --name."
+                "choose another name."
             )
         study = before.joined(study)
     studies.save(folder, study)

@@ -43,14 +43,14 @@ def sample(root: Path, name: str, n: int, seed: int = 0) -> list[dict]:
             "file": data.folder / data.files[i],
             "label": data.classes[data.labels[i]],
             "split": str(data.splits[i]),
-            "mask": data.folder / data.masks[i] if data.masks[i] else None,
+            "mask": _mask(data, i),
         }
         for i, _ in zip(rounds, range(n), strict=False)
     ]
 
 
 def test_image(folder: Path, root: Path, index: int) -> dict:
-    """{pixels: (H, W, 3) uint8, truth, file: Path, mask: (H, W) bool or None} of a test image.
+    """{pixels: (H, W, 3) uint8, truth, file: Path, mask: Path or None} of a test image.
 
     Args:
         index: its place in the data set, as in test.npz.
@@ -67,11 +67,20 @@ def test_image(folder: Path, root: Path, index: int) -> dict:
         raise BadInput(f"{study.data} has no test image {index}.")
     file = data.folder / data.files[index]
     truth = data.classes[data.labels[index]]
-    pixels = picture(file)["pixels"]
-    return {"pixels": pixels, "truth": truth, "file": file, "mask": data.mask(index)}
+    return {
+        "pixels": picture(file)["pixels"],
+        "truth": truth,
+        "file": file,
+        "mask": _mask(data, index),
+    }
 
 
 test_image.__test__ = False  # no test, whatever its name says to pytest
+
+
+def _mask(data: datasets.Dataset, index: int) -> Path | None:
+    """The file of an image's mask, if it has one."""
+    return data.folder / data.masks[index] if data.masks[index] else None
 
 
 def _has(root: Path, name: str) -> bool:

@@ -65,8 +65,8 @@ def load(backbone: str, weights: str = "pretrained", seed: int = 0) -> Theta0:
     if weights in ("pretrained", "imagenet", "bundled"):
         if weights not in ("pretrained", own(backbone)):
             raise BadInput(
-                f"{backbone} has no {weights} weights, its own are {own(backbone)}: pass "
-                f"--weights {own(backbone)}, or leave it away."
+                f"{backbone} has no {weights} weights: take {own(backbone)}, which are its own, "
+                "or random ones."
             )
         if own(backbone) == "bundled":
             return _theta0(backbone, _read(BUNDLED), "bundled", BUNDLED.name)
@@ -75,8 +75,8 @@ def load(backbone: str, weights: str = "pretrained", seed: int = 0) -> Theta0:
     path = Path(weights)
     if not path.is_file():
         raise BadInput(
-            f"There is no weights file {path.name!r}; --weights takes imagenet, bundled, random, "
-            "or the path of a .safetensors or .pth file."
+            f"There is no weights file {path.name!r}: weights are imagenet, bundled, random, or "
+            "the path of a .safetensors or .pth file."
         )
     return _theta0(backbone, _read(path), "file", path.name)
 
@@ -104,8 +104,8 @@ def recall(backbone: str, record: Mapping, seed: int, cache: Path) -> Theta0:
         path = cache / "weights" / f"{record['checksum']}.safetensors"
         if not path.exists():
             raise BadInput(
-                f"The weights these runs started from are not on this machine: pass "
-                f"--weights with the path of {record['name']} once more."
+                "The weights these runs started from are not on this machine: start a study from "
+                f"the file {record['name']} here once more."
             )
         theta0 = _theta0(backbone, _read(path), "file", record["name"])
     else:
@@ -132,15 +132,10 @@ def fetch(backbone: str) -> Path:
     cached = hub.try_to_load_from_cache(repository, FILE)
     if isinstance(cached, str):
         return Path(cached)
-    advice = (
-        f"connect once and run `ftlab fetch {backbone}`, or pass --weights FILE.safetensors "
-        "or --weights random"
-    )
+    others = "start from a weights file or from random weights"
+    advice = f"connect once to fetch them, or {others}"
     if not is_model_pretrained(repository.removeprefix("timm/")):
-        raise BadInput(
-            f"timm has no ImageNet weights for {backbone}: pass --weights FILE.safetensors "
-            "or --weights random."
-        )
+        raise BadInput(f"timm has no ImageNet weights for {backbone}: {others}.")
     if not _hub_answers(repository):
         raise BadInput(
             f"The ImageNet weights of {backbone} ({repository}) are not on this machine and the "

@@ -28,6 +28,14 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 START_SECONDS, WAIT_SECONDS = 300, 60  # for the app; for anything on a page: machines may be busy
 GRADIO_ASKS = ("monitoring/summary", "gradio_api/mcp/schema")  # its API page does; both are off
 DESK, TABLET = (1280, 800), (820, 1180)
+SHIPPED = 9  # runs of the reference study whose weights come with ftlab, each of a strategy
+FILLED = {  # what a tab shows once it is filled; the page polls, so its network is never idle
+    "Compare": [f".ft-card >> nth={SHIPPED - 1}"],
+    "Fine-tune": [".ft-plan >> nth=7", ".ft-about-data b >> nth=0"],
+    "Results": [".js-plotly-plot:visible >> nth=0"],
+    "Data": [".ft-samples img >> nth=23"],
+}
+FADE_MS = 500  # in which colours come to rest
 
 
 def lacking() -> str | None:
@@ -77,7 +85,7 @@ def _wait(process: subprocess.Popen, address: str, log: Path) -> None:
     while process.poll() is None and time.monotonic() < until:
         with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=10):
             return
-        time.sleep(0.2)
+        time.sleep(0.05)
     raise AssertionError(f"the app did not start:\n{log.read_text()}")
 
 
@@ -126,6 +134,18 @@ def visiting(browser, address: str, theme: str = "light", size=DESK) -> Iterator
         context.close()
     assert not outside, f"requests left the machine: {outside}"
     assert not errors, f"errors on the console: {errors}"
+
+
+def open_tab(page, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def filled(page, tab: str) -> None:
+    """Open a tab and wait until all of it is there."""
+    open_tab(page, tab)
+    for part in FILLED[tab]:
+        page.locator(part).wait_for()
+    page.wait_for_timeout(FADE_MS)
 
 
 def _is_error(message, address: str) -> bool:

@@ -11,6 +11,8 @@ import pytest
 from tiny import QUICK, ask, bands, trained
 
 from ftlab import evidence, metrics, runs, statistics
+from ftlab.datasets import import_dataset
+from ftlab.datasets.masks import read_mask
 from ftlab.lab import Lab
 from ftlab.records import BadInput
 
@@ -184,6 +186,16 @@ def test_a_test_image_sent_through_as_a_new_one_disagrees_as_it_did(study, found
     assert said["disagreement"] == pytest.approx(place[index], abs=1e-6)
     n = len(found["disagreement_of_all"])
     assert said["more_than"] == pytest.approx((n - 1) / n, abs=1.01 / n)
+
+
+def test_a_test_image_brings_the_file_of_its_mask(tmp_path):
+    home = tmp_path / "home"
+    data = import_dataset(home / "data", "phantom:dermoscopy", "drawn", per_class=16)
+    ask(home, data="drawn", name="masked")
+    index = int(data.indices("test")[0])
+    found = Lab(home).test_image("masked", index)
+    assert found["mask"].is_file() and found["pixels"].shape[:2] == data.mask(index).shape
+    np.testing.assert_array_equal(read_mask(found["mask"]), data.mask(index))
 
 
 def test_consensus_counts_votes_and_breaks_ties_by_the_mean(study):

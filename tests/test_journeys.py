@@ -9,28 +9,32 @@ import re
 
 import numpy as np
 import pytest
-from browser import DESK, TABLET, chromium, lacking, ours, serving, violations, visiting
+from browser import (
+    DESK,
+    FILLED,
+    SHIPPED,
+    TABLET,
+    chromium,
+    filled,
+    lacking,
+    open_tab,
+    ours,
+    serving,
+    violations,
+    visiting,
+)
 from dirty import good_entries, png, zipped
-from tiny import bands, trained
+from tiny import bands
 
 pytestmark = pytest.mark.skipif(bool(lacking()), reason=lacking() or "")
 
-SETTLE_MS = 3000  # for a tab to be filled: the page polls, so its network is never idle
-TABS = ("Compare", "Fine-tune", "Results", "Data")
-
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """A home with a data set `bands` and a finished study of it, `reference`, of two strategies."""
-    folder = tmp_path_factory.mktemp("journeys") / "home"
-    folder.mkdir()
-    bands(folder)
-    trained(folder, ("full", "linear_probe"), name="reference")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def address(home):
+def address(tmp_path_factory):
+    """The app, whose home has a data set `bands` and no study but the one that comes with it."""
+    home = tmp_path_factory.mktemp("journeys") / "home"
+    home.mkdir()
+    bands(home)
     with serving(home) as found:
         yield found
 
@@ -62,10 +66,6 @@ def dirty_zip(tmp_path):
     return zipped(tmp_path / "dirty zip.zip", entries)
 
 
-def open_tab(page, name):
-    page.get_by_role("tab", name=name, exact=True).click()
-
-
 def upload_zip(page, path):
     open_tab(page, "Data")
     page.get_by_role("radio", name="Upload", exact=True).check()
@@ -88,16 +88,37 @@ def fits(page) -> bool:
     return page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
-def test_the_first_thing_seen_is_a_comparison(browser, address):
+def compared(page) -> list[str]:
+    """The strategies on the cards, once all are there."""
+    page.locator(*FILLED["Compare"]).wait_for()
+    return [name.split()[0] for name in page.locator(".ft-card h3").all_inner_texts()]
+
+
+def test_the_first_thing_seen_is_a_comparison_by_the_study_that_comes_with_it(browser, address):
     with visiting(browser, address) as page:
-        page.locator(".ft-card").nth(1).wait_for()
-        assert re.search(r"(All|\d) .*say", page.locator(".ft-verdict").inner_text())
-        names = page.locator(".ft-card h3").all_inner_texts()
-        assert [name.split()[0] for name in names] == ["full", "linear_probe"]
+        strategies = compared(page)
+        assert len(set(strategies)) == SHIPPED and "truncated" in strategies
+        verdict = page.locator(".ft-verdict").inner_text()
+        assert re.match(rf"(All|\d of) {SHIPPED} strategies say \w+, mean probability", verdict)
         assert page.locator(".ft-card img:not([alt])").count() == 0
-        assert re.search(
-            r"\d %? ?\([\d.]+ to [\d.]+\)", page.locator(".ft-card").first.inner_text()
-        )
+        card = page.locator(".ft-card").first.inner_text()
+        assert re.search(r"\d %? ?\([\d.]+ to [\d.]+\)", card)
+
+        rows = page.locator(".ft-heat tbody tr").all_inner_texts()
+        assert [row.split()[0] for row in rows] == [*strategies, "mean"]
+        for row in rows:
+            assert sum(map(float, re.findall(r"[\d.]+(?= %)", row))) == pytest.approx(100, abs=0.3)
+
+
+def test_an_example_goes_through_every_strategy(browser, address):
+    with visiting(browser, address) as page:
+        compared(page)
+        before = page.locator(".ft-card img").first.get_attribute("src")
+        page.locator(".ft-examples").get_by_text("effusion").first.click()
+        page.locator(".ft-original", has_text="effusion").wait_for()
+        assert len(compared(page)) == SHIPPED
+        assert page.locator(".ft-card img").first.get_attribute("src") != before
+        assert "The label says effusion." in page.locator(".ft-verdict").inner_text()
 
 
 def test_an_upload_is_compared_and_what_is_no_image_is_refused(browser, address, tmp_path):
@@ -105,10 +126,10 @@ def test_an_upload_is_compared_and_what_is_no_image_is_refused(browser, address,
     (tmp_path / "mine.png").write_bytes(png(drawn))
     (tmp_path / "mine.txt").write_bytes(b"no picture")
     with visiting(browser, address) as page:
-        page.locator(".ft-card").nth(1).wait_for()
+        compared(page)
         page.locator("#ft-drop input[type=file]").set_input_files(tmp_path / "mine.png")
         page.locator(".ft-original", has_text="mine.png").wait_for()
-        page.locator(".ft-card").nth(1).wait_for()
+        assert len(compared(page)) == SHIPPED
         page.locator("#ft-drop input[type=file]").set_input_files(tmp_path / "mine.txt")
         toast = page.get_by_test_id("toast-body")
         toast.wait_for()
@@ -116,28 +137,32 @@ def test_an_upload_is_compared_and_what_is_no_image_is_refused(browser, address,
         assert not re.search(r"/\w+/\w+", toast.inner_text())
 
 
-def test_a_study_started_here_goes_on_when_the_page_is_closed(browser, address):
+def windowed_dicom(path):
+    """A MONOCHROME2 picture of 12 bits, a ramp, of whose levels a window shows some."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+
+    ramp = np.tile(np.arange(0, 4096, 32, dtype=np.uint16), (128, 1))
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SOPClassUID, dataset.SOPInstanceUID = SecondaryCaptureImageStorage, generate_uid()
+    dataset.PatientName = "Schmidt^Anna"
+    dataset.set_pixel_data(ramp, "MONOCHROME2", 12)
+    dataset.WindowCenter, dataset.WindowWidth = 1000, 800
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def test_a_dicom_upload_is_compared_and_says_through_which_window(browser, address, tmp_path):
     with visiting(browser, address) as page:
-        open_tab(page, "Fine-tune")
-        page.locator(".ft-plan").nth(7).wait_for()  # those of the strategies ticked at first
-        page.get_by_role("button", name="None", exact=True).click()
-        page.locator(".ft-plan").first.wait_for(state="detached")
-        page.get_by_role("checkbox", name=re.compile("^linear_probe")).check()
-        page.get_by_role("spinbutton", name=re.compile("^Epochs")).fill("2")
-        page.get_by_role("spinbutton", name=re.compile("^Seeds")).fill("1")
-        page.get_by_role("textbox", name=re.compile("^Name")).fill("mine")
-        page.locator(".ft-plan figcaption", has_text="linear_probe").wait_for()
-        page.get_by_role("button", name="Start", exact=True).click()
-        page.get_by_role("radio", name=re.compile(r"\bmine\b")).wait_for()
-    with visiting(browser, address) as page:
-        open_tab(page, "Fine-tune")
-        page.get_by_role("tab", name="Studies", exact=True).click()
-        page.get_by_role("radio", name=re.compile(r"\bmine\b")).check()
-        page.get_by_text(re.compile("2 of 2 epochs")).first.wait_for()
-    with visiting(browser, address) as page:
-        page.get_by_label("Study", exact=True).first.click()
-        page.get_by_role("option", name="mine").click()
-        page.locator(".ft-card", has_text="linear_probe").wait_for()
+        compared(page)
+        file = windowed_dicom(tmp_path / "mine.dcm")
+        page.locator("#ft-drop input[type=file]").set_input_files(file)
+        shown = page.locator(".ft-original", has_text="mine.dcm")
+        shown.get_by_text("Shown through the file's window 1000 / 800.").wait_for()
+        assert len(compared(page)) == SHIPPED
+        assert "Schmidt" not in page.content()
 
 
 def test_a_dirty_zip_becomes_a_data_set_with_a_report_and_goes_again(browser, address, dirty_zip):
@@ -172,11 +197,11 @@ def test_a_wrong_file_ends_in_a_sentence_and_no_path(browser, address, tmp_path)
 
 def test_phantoms_are_drawn_and_still_there_in_another_browser(browser, address):
     with visiting(browser, address) as page:
-        draw_phantoms(page, "shared", 24)
+        draw_phantoms(page, "shared", 12)
         assert "synthetic" in page.locator(".ft-checkup").inner_text()
     with visiting(browser, address) as page:
         open_tab(page, "Data")
-        page.get_by_role("radio", name="shared (96 images, 4 classes)").check()
+        page.get_by_role("radio", name="shared (48 images, 4 classes)").check()
         page.get_by_role("heading", name="shared").wait_for()
 
 
@@ -197,12 +222,10 @@ def test_the_form_of_the_data_tab_can_be_used_without_a_mouse(browser, address):
 
 
 @pytest.mark.parametrize("theme, size", [("light", DESK), ("dark", TABLET)])
-@pytest.mark.parametrize("tab", TABS)
+@pytest.mark.parametrize("tab", FILLED)
 def test_no_tab_is_cut_off_or_less_accessible_than_gradio(browser, address, bare, tab, theme, size):
     with visiting(browser, address, theme, size) as page:
-        open_tab(page, tab)
-        page.get_by_role("tabpanel").first.wait_for()
-        page.wait_for_timeout(SETTLE_MS)
+        filled(page, tab)
         assert fits(page)
         assert ours(violations(page), bare) == []
 

@@ -60,7 +60,7 @@ def test_a_repeated_backbone_strategy_or_seed_counts_once(home):
 
 def test_other_settings_under_the_same_name_are_refused_in_a_sentence(home):
     ask(home, name="taken")
-    with pytest.raises(BadInput, match="taken asks something else.*choose another --name"):
+    with pytest.raises(BadInput, match="taken asks something else.*choose another name"):
         ask(home, name="taken", settings=replace(QUICK, epochs=3))
     with pytest.raises(BadInput, match="asks something else"):
         ask(home, name="taken", knobs={"full": {"lr": 0.1}})

@@ -5,23 +5,26 @@ from __future__ import annotations
 import base64
 import csv
 import re
+import threading
 import zipfile
 from io import BytesIO
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from browser import chromium, lacking, visiting
 from PIL import Image
 
 gr = pytest.importorskip("gradio")
 
 from ftlab import maps  # noqa: E402, with gradio
+from ftlab.modes import ONE, Mode  # noqa: E402
 from ftlab.records import BadInput  # noqa: E402
 from ftlab.ui import cards, compare, comparison, pictures  # noqa: E402
 from ftlab.ui.comparison import Shown  # noqa: E402
-from ftlab.modes import ONE, Mode  # noqa: E402
 
 CLASSES = ["normal", "nodule"]
+MASKED = 9  # the test image that has a mask
 SAID = {"full": [0.1, 0.9], "linear_probe": [0.8, 0.2], "l2_sp": [0.3, 0.7]}
 
 
@@ -112,10 +115,14 @@ class FakeLab:
             "more_than": 0.9,
         }
 
+    def study_folder(self, study):
+        return self.folder / "checkpoints" / study
+
     def test_image(self, study, index):
-        file = self.folder / "example.png"
+        file, mask = self.folder / "example.png", self.folder / "mask.png"
         pixels = np.asarray(Image.open(file))
-        return {"pixels": pixels, "truth": "normal", "file": file, "mask": None}
+        mask = mask if index == MASKED else None
+        return {"pixels": pixels, "truth": "normal", "file": file, "mask": mask}
 
 
 @pytest.fixture
@@ -154,8 +161,10 @@ def test_without_a_study_the_page_says_what_to_do(lab):
     lab.runs = lambda: []
     studies, *_, shown = compare._first(lab)
     assert studies.value is None
-    _, said, made, *_ = compare._show(lab, shown, None, "gradcam", "")
-    assert "Fine-tune" in said and not made
+    _, said, made, *_ = compare._show(lab, ONE, shown, None, "gradcam", "")
+    assert "Fine-tune" in said and "ftlab demo" in said and not made
+    _, said, *_ = compare._show(lab, Mode("public"), shown, None, "gradcam", "")
+    assert "Fine-tune" in said and "terminal" not in said
 
 
 def test_a_study_of_other_classes_is_tried_on_its_own_test_images(lab):
@@ -232,6 +241,32 @@ def test_the_same_question_is_asked_of_the_runs_once(lab, example):
     ]
 
 
+def test_studies_of_one_name_but_of_two_labs_have_answers_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(comparison, "_kept", comparison.Kept())
+    labs = []
+    for owner in "ab":
+        (tmp_path / owner).mkdir()
+        labs.append(FakeLab(tmp_path / owner))
+    upload = Shown(str(labs[0].folder / "example.png"), "mine.png")
+    for shown in (upload, Shown(caption="Test image 7", study="reference", index=7)):
+        one, other = (comparison.compare(lab, shown, "reference") for lab in labs)
+        assert one is not other
+        assert comparison.compare(labs[1], shown, "reference") is other
+    assert [len(lab.asked) for lab in labs] == [2, 2]
+
+
+def test_people_who_share_a_study_and_an_example_share_its_answer(lab, tmp_path, monkeypatch):
+    """Each reaches the examples through a link in a home of their own."""
+    monkeypatch.setattr(comparison, "_kept", comparison.Kept())
+    (tmp_path / "cache").symlink_to(tmp_path)
+    files = [folder / "example.png" for folder in (tmp_path, tmp_path / "cache")]
+    one, other = (
+        comparison.compare(lab, Shown(str(file), "An example", "nodule"), "reference")
+        for file in files
+    )
+    assert one is other and len(lab.asked) == 1
+
+
 def test_what_is_kept_is_bounded():
     kept = comparison.Kept(bound=2)
     for question in "abca":
@@ -251,8 +286,17 @@ def test_a_test_image_of_a_study_is_shown_with_its_label(lab):
     assert (study, target) == ("reference", "")
     view = comparison.compare(lab, shown, study)
     assert "The label says normal" in text(view.sentence)
+    assert "Evidence inside" not in view.cards
     with pytest.raises(BadInput, match="Choose one"):
         compare._open(None)
+
+
+def test_a_test_image_with_a_mask_is_outlined_and_the_maps_are_scored_against_it(lab):
+    shown, *_ = compare._open(("reference", MASKED))
+    view = comparison.compare(lab, shown, "reference")
+    assert lab.asked[0][-1] == lab.folder / "mask.png"
+    assert "Evidence inside 25 %" in text(view.cards)
+    assert 'class="ft-mask"' in view.original
 
 
 def test_a_layer_over_a_picture_is_the_overlay_of_the_command_line():
@@ -295,7 +339,7 @@ def test_the_heat_table_marks_each_rows_largest_and_ends_with_the_mean(lab, exam
 
 def test_the_csv_holds_what_the_page_shows(lab, example, monkeypatch, tmp_path):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
-    *_, button, target = compare._show(lab, example, "reference", "gradcam", "")
+    *_, button, target = compare._show(lab, ONE, example, "reference", "gradcam", "")
     with open(button.value["path"], encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["strategy"] for row in rows] == list(SAID)
@@ -310,13 +354,14 @@ def test_the_csv_holds_what_the_page_shows(lab, example, monkeypatch, tmp_path):
 def test_one_upload_is_shown_and_several_make_a_table(lab, example, monkeypatch, tmp_path):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
     file = str(lab.folder / "example.png")
-    cleared, shown, table, _ = compare._take(lab, ONE, [file], "reference", example)
+    cleared, shown, table, _, lines = compare._take(lab, ONE, [file], "reference", example)
     assert cleared is None and shown == Shown(file, "example.png") and not table.visible
+    assert lines == []
 
     broken = lab.folder / "notes.txt"
     broken.write_text("no image")
     files = [file, str(broken), str(_zip(lab.folder, 2))]
-    _, still, table, button = compare._take(lab, ONE, files, "reference", example)
+    _, still, table, button, lines = compare._take(lab, ONE, files, "reference", example)
     said = text(table.value)
     assert still is example and table.visible
     assert "3 images" in said and "2 of 3" in said and "Left out: notes.txt: not an image" in said
@@ -324,9 +369,32 @@ def test_one_upload_is_shown_and_several_make_a_table(lab, example, monkeypatch,
         assert len(list(csv.DictReader(rows))) == 3 * len(SAID)  # a line an image and strategy
 
 
+def test_a_line_of_the_table_is_an_image_that_can_be_compared_until_it_is_swept(
+    lab, example, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    files = [str(lab.folder / "example.png"), str(_zip(lab.folder, 2))]
+    _, _, table, _, lines = compare._take(lab, ONE, files, "reference", example)
+    names = re.findall(r'data-row="(\d)".*?<button type="button".*?>(.*?)</button>', table.value)
+    assert names == [("0", "example.png"), ("1", "in/0.png"), ("2", "in/1.png")]
+    picked = compare._pick_line(lab, lines, _picked(2))
+    assert picked.caption == "in/1.png"
+    assert comparison.compare(lab, picked, "reference").rows[0]["image"] == "in/1.png"
+    assert (tmp_path / "cache").as_posix() in picked.file
+    for file in (tmp_path / "cache").rglob("*"):
+        file.unlink() if file.is_file() else None
+    with pytest.raises(BadInput, match=r"in/0.png is no longer kept here: send it once more"):
+        compare._pick_line(lab, lines, _picked(1))
+
+
+def _picked(index):
+    return gr.SelectData(None, {"index": index, "value": None})
+
+
 def test_too_many_images_are_refused_with_the_limit(lab, example):
-    with pytest.raises(BadInput, match="3 images are more than the 2 that can be compared"):
+    with pytest.raises(BadInput, match="3 images are more than the 2 that can be compared") as told:
         compare._take(lab, Mode(batch_images=2), [str(_zip(lab.folder, 3))], "reference", example)
+    assert "ftlab" not in str(told.value), "a visitor has no command line"
 
 
 def test_a_batch_without_an_image_is_refused(lab, example):
@@ -337,8 +405,8 @@ def test_a_batch_without_an_image_is_refused(lab, example):
 
 
 def test_another_study_brings_its_examples_and_leaves_an_upload(lab, example):
-    _, rows, shown, target = compare._turn(lab, "another", example)
-    assert shown == comparison.first(rows) and target == ""
+    _, rows, shown, target, table, _ = compare._turn(lab, "another", example)
+    assert shown == comparison.first(rows) and target == "" and not table.visible
     upload = Shown("x.png", "x.png")
     assert compare._turn(lab, "another", upload)[2] is upload
 
@@ -348,6 +416,38 @@ def _zip(folder, images):
         for number in range(images):
             archive.write(folder / "example.png", f"in/{number}.png")
     return folder / "many.zip"
+
+
+@pytest.mark.skipif(bool(lacking()), reason=lacking() or "")
+def test_lines_of_the_table_are_picked_by_mouse_and_keyboard(lab, monkeypatch, tmp_path):
+    """The last one that is picked is the one that is shown, however slow an answer is."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    explain, let = lab.explain, threading.Event()
+    with gr.Blocks(analytics_enabled=False) as demo:
+        compare.tab(lab, ONE).load(demo)
+    _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, _frontend=False)
+    try:
+        with chromium() as browser, visiting(browser, address) as page:
+            page.locator(".ft-card").nth(2).wait_for()
+            page.locator("#ft-drop input[type=file]").set_input_files(_zip(lab.folder, 3))
+            page.get_by_role("button", name="in/1.png").wait_for()
+            shown = page.locator(".ft-original figcaption")
+            page.get_by_role("button", name="in/1.png").focus()
+            page.keyboard.press("Enter")
+            shown.get_by_text("in/1.png").wait_for()
+            lab.explain = lambda *args, **options: (let.wait(30), explain(*args, **options))[1]
+            page.locator("tr", has_text="in/2.png").get_by_role("cell").last.click()
+            page.wait_for_timeout(500)
+            page.get_by_role("button", name="in/0.png").click()
+            pressed = page.locator("[aria-pressed=true]")
+            assert pressed.all_inner_texts() == ["in/0.png"]
+            let.set()
+            shown.get_by_text("in/0.png").wait_for()
+            page.wait_for_timeout(500)
+            assert shown.inner_text() == "in/0.png"
+    finally:
+        let.set()
+        demo.close()
 
 
 def test_the_tab_builds_and_all_its_events_are_private(lab):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+import threading
+from pathlib import Path
 
 import gradio as gr
 import pytest
+from browser import chromium, lacking, visiting
 from trainers import ALL, FakeLab, values
 
 from ftlab import strategies
 from ftlab.asking import Question
-from ftlab.records import BadInput, Settings
-from ftlab.ui import finetune, progress, question, watching
 from ftlab.modes import ONE
+from ftlab.records import BadInput, Settings
+from ftlab.ui import finetune, parts, progress, question, watching
 
 
 @pytest.fixture
@@ -24,7 +28,7 @@ def lab():
 @pytest.fixture
 def form(lab):
     with gr.Blocks():
-        form = question.build(lab.strategies(), [b["name"] for b in lab.backbones()])
+        form = question.build(lab.strategies(), [("resnet50", "resnet50")], [])
         question.build_more(form, lab.strategies())
     return form
 
@@ -107,16 +111,37 @@ def test_what_is_missing_is_said_in_a_sentence(form, changes, message):
 # --- time, data, weights -----------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("module", ["asking", "estimate", "evidence", "weights"])
+def test_what_the_core_says_reads_well_where_there_is_no_command_line(module):
+    source = Path(strategies.__file__).with_name(f"{module}.py").read_text(encoding="utf-8")
+    said = [n.value for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Constant)]
+    assert not [text for text in said if re.search(r"--\w|`ftlab [a-z]", str(text))]
+
+
+def test_an_option_is_no_option_on_the_page():
+    def refusing():
+        raise BadInput("--batch is at least 2, not 1: see --train-per-class, or 2--3.")
+
+    with pytest.raises(
+        gr.Error, match="^'batch is at least 2, not 1: see train-per-class, or 2--3"
+    ):
+        parts.told(refusing)()
+
+
 def test_the_time_is_told_before_the_start_or_why_there_is_none(lab, form):
     told = finetune._estimate(lab, form, values(form, strategies=["full"], epochs=5))
-    assert "about 3 min 00 s" in told and "3 runs" in told and "measured" in told
+    assert "about 3 min 00 s" in told and "3 runs" in told and "measured on this" in told
+    lab.estimate = lambda question: {"seconds": 1.0, "measured": False}
+    guess = finetune._estimate(lab, form, values(form, strategies=["full"]))
+    assert "judged by smaller batches on this machine" in guess
     with pytest.raises(BadInput, match="Choose a data set"):
         finetune._estimate(lab, form, values(form, data=None))
 
 
 def test_backbones_say_what_they_need_and_the_ready_one_is_chosen(lab):
-    data, backbones = finetune._choices(lab)
-    assert data.value == "chest" and backbones.value == ["ftlab_mini"]
+    with gr.Blocks():
+        backbones = finetune._new_study(lab).form.backbones
+    assert backbones.value == ["ftlab_mini"]
     assert dict(map(reversed, backbones.choices)) == {
         "resnet50": "resnet50 (needs a download of 98 MB)",
         "ftlab_mini": "ftlab_mini (ready)",
@@ -125,6 +150,15 @@ def test_backbones_say_what_they_need_and_the_ready_one_is_chosen(lab):
     after, button = finetune._fetch(lab, ["resnet50", "ftlab_mini"])
     assert lab.fetched == ["resnet50"] and not button.visible
     assert "resnet50 (ready)" in dict(after.choices)
+
+
+def test_a_page_that_opens_fills_in_the_data_set_and_leaves_the_backbones_chosen(lab):
+    data, backbones, about = finetune._choices(lab)
+    assert data.value == "chest" and data.interactive and is_skip(about)
+    assert "value" not in backbones.constructor_args and len(backbones.choices) == 2
+    lab.datasets = list
+    data, _, about = finetune._choices(lab)
+    assert data.value is None and data.interactive and "Data tab" in about
 
 
 def test_a_data_set_is_told_in_a_line_and_its_names_are_escaped(lab):
@@ -267,6 +301,19 @@ def test_the_tab_builds_offers_no_endpoint_and_its_polling_waits_in_no_queue(lab
     assert ticks[0]["show_progress"] == "hidden"
 
 
+def test_no_change_of_a_field_asks_the_server_for_two_things(lab):
+    with gr.Blocks() as demo:
+        finetune.tab(lab, ONE).load(demo)
+    asked = [
+        target
+        for event in demo.get_config_file()["dependencies"]
+        if event["backend_fn"]
+        for target in map(tuple, event["targets"])
+        if target[1] == "change"
+    ]
+    assert len(asked) > 30 and len(asked) == len(set(asked))
+
+
 def test_a_strategy_that_is_new_appears_with_its_knobs(lab, monkeypatch):
     def mine(layout, epochs, lr: float = 1e-4, strength: float = 2.0):
         """Something new:  x = y.
@@ -281,12 +328,41 @@ def test_a_strategy_that_is_new_appears_with_its_knobs(lab, monkeypatch):
     monkeypatch.setitem(strategies.STRATEGIES, "mine", mine)
     lab.strategies = lambda: [strategies.describe(name) for name in strategies.STRATEGIES]
     with gr.Blocks():
-        form = question.build(lab.strategies(), ["resnet50"])
+        form = question.build(lab.strategies(), [("resnet50", "resnet50")], [])
         question.build_more(form, lab.strategies())
     assert ("mine: Something new", "mine") in form.strategies.choices
     assert form.knobs["mine", "strength"].info == "how strong."
     html = finetune._draw(lab, form, values(form, strategies=["mine"], mine__strength="3"))
     assert "at 3e-4" in html and "x = y" in html and "Me 2030" in html
+
+
+@pytest.mark.skipif(bool(lacking()), reason=lacking() or "")
+def test_what_is_chosen_before_the_form_is_filled_stays_and_is_what_is_drawn(lab):
+    """The form's load event, and the drawing that belongs to it, answer when they are let."""
+    filled, drawn, plan, datasets = threading.Event(), threading.Event(), lab.plan, lab.datasets
+    lab.datasets = lambda: (filled.wait(30), datasets())[1]
+    lab.plan = lambda *args, **knobs: (drawn.wait(30), plan(*args, **knobs))[1]
+    with gr.Blocks(analytics_enabled=False) as demo:
+        finetune.tab(lab, ONE).load(demo)
+    _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, _frontend=False)
+    try:
+        with chromium() as browser, visiting(browser, address) as page:
+            page.get_by_label("Backbone").click()
+            page.get_by_role("option", name="resnet50").click()
+            page.get_by_role("button", name="None", exact=True).click()
+            page.get_by_role("checkbox", name=re.compile("^lp_ft")).check()
+            drawn.set()
+            page.locator(".ft-plan", has_text="lp_ft").wait_for()
+            page.get_by_text("Drawn for ftlab_mini").wait_for()
+            assert page.get_by_label("Data set").is_disabled()
+            filled.set()
+            page.get_by_text("440 images").wait_for()
+            assert page.get_by_label("Data set").input_value() == "chest"
+            chosen = page.locator(".token").all_inner_texts()
+            assert [name.split()[0] for name in chosen] == ["ftlab_mini", "resnet50"]
+            assert page.locator(".ft-plan figcaption").all_inner_texts() == ["lp_ft"]
+    finally:
+        demo.close()
 
 
 def test_records_are_json_all_the_way(lab):

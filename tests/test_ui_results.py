@@ -12,9 +12,9 @@ import pytest
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read at import
 gr = pytest.importorskip("gradio")
 
+from ftlab.modes import ONE  # noqa: E402
 from ftlab.records import BadInput  # noqa: E402
 from ftlab.ui import answers, board, parts, results  # noqa: E402
-from ftlab.modes import ONE  # noqa: E402
 
 
 class FakeLab:
@@ -175,6 +175,7 @@ def test_where_full_is_best_it_is_held_against_the_next():
         (answers.cost, ["stored size"], 1),
         (answers.classes, ["full", "lp_ft"], 3),
         (answers.thresholds, ["full", "lp_ft", findings.CLASSES[1]], 3),
+        (answers.two, ["full", "lp_ft", findings.CLASSES[1]], 6),
     ],
 )
 def test_every_chart_has_its_words(function, rest, charts):
@@ -196,7 +197,7 @@ def test_images_of_most_disagreement_are_shown_with_their_votes():
     assert [image["index"] for image in images] == [30, 31, 32, 33, 34]  # not the one without
     assert gallery["value"][0][1] == "8 of 13 right"
     assert "&lt;i&gt;malignant&lt;/i&gt;</strong> 5: linear_probe, lp_ft, l2_sp" in votes
-    assert not button["interactive"] and picked is None
+    assert button["visible"] and not button["interactive"] and picked is None
 
 
 def test_a_chosen_image_can_be_opened_in_compare():
@@ -211,8 +212,9 @@ def test_a_chosen_image_can_be_opened_in_compare():
 
 
 def test_without_the_images_the_votes_are_still_there():
-    images, gallery, votes, note, *_ = _event(answers.disagreements, study="chest", outputs=6)
-    assert images == [] and gallery["visible"] is False
+    shown = _event(answers.disagreements, study="chest", outputs=6)
+    images, gallery, votes, note, button, _ = shown
+    assert images == [] and gallery["visible"] is False and button["visible"] is False
     assert answers.ELSEWHERE in note and "<table" in votes
 
 
@@ -227,6 +229,9 @@ def test_the_tab_builds_wires_itself_and_opens_no_endpoint():
         assert isinstance(tab.open, gr.Button) and isinstance(tab.picked, gr.State)
     assert len(demo.fns) > 10
     assert {each.api_visibility for each in demo.fns.values()} == {"private"}
+    assert {each.trigger_mode for each in demo.fns.values()} == {"always_last"}
+    asked = [tuple(target) for each in demo.fns.values() for target in each.targets if target[0]]
+    assert len(asked) == len(set(asked)), "no choice asks the server for two things"
 
 
 def test_a_refusal_of_the_lab_is_one_sentence():

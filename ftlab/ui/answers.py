@@ -151,6 +151,14 @@ def thresholds(lab, cell: Cell, answer: Mapping, a: str, b: str, label: str) -> 
     )
 
 
+def two(lab, cell: Cell, answer: Mapping, a: str, b: str, label: str) -> list:
+    """All that is drawn of strategies a and b: as `classes`, then as `thresholds`."""
+    return [
+        *classes(lab, cell, answer, a, b),
+        *thresholds(lab, cell, answer, a, b, label),
+    ]
+
+
 def _evidence(lab, cell: Cell) -> list[dict]:
     rows = lab.evidence(cell.study)["per_strategy"]
     return [row for row in rows if row["backbone"] == cell.backbone]
@@ -171,7 +179,7 @@ def disagreements(lab, cell: Cell, answer: Mapping) -> list:
     """Images of most disagreement: as a list, as a gallery, as votes; none is chosen yet."""
     found = lab.evidence(cell.study)["disagreements"]
     images = [image for image in found if image["disagreement"] > 0][:IMAGES]
-    nobody = [gr.update(interactive=False), None]
+    nobody = [gr.update(visible=False), None]
     if not images:
         return [[], gr.update(value=[], visible=False), AGREED, "", *nobody]
     votes = board.votes(images)
@@ -180,6 +188,7 @@ def disagreements(lab, cell: Cell, answer: Mapping) -> list:
     except BadInput:
         return [[], gr.update(value=[], visible=False), votes, _note(ELSEWHERE), *nobody]
     gallery = [(p, board.headline(i)) for p, i in zip(pixels, images, strict=True)]
+    nobody = [gr.update(interactive=False, visible=True), None]
     return [images, gr.update(value=gallery, visible=True), votes, _note(CHOOSE), *nobody]
 
 

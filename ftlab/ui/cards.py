@@ -14,6 +14,15 @@ BIG = (  # a card's button: let it fill the row, with the slider, and back
     "this.setAttribute('aria-expanded', big); this.textContent = big ? 'Smaller' : 'Enlarge';"
     "if (big) card.scrollIntoView({block: 'nearest', behavior: 'smooth'})"
 )
+PICKED = """element.addEventListener('click', event => {
+    const row = event.target.closest('[data-row]');
+    if (!row) return;
+    for (const other of element.querySelectorAll('[data-row]')) {
+        other.classList.toggle('ft-chosen', other === row);
+        other.querySelector('button').setAttribute('aria-pressed', other === row);
+    }
+    trigger('select', {index: Number(row.dataset.row), value: null});
+})"""  # a line of the table of images: its button, or anywhere on it
 CUT = "this.closest('.ft-card').style.setProperty('--ft-cut', this.value + '%')"
 
 
@@ -219,19 +228,23 @@ def _heat_line(name: str, probs: Sequence[float]) -> str:
 
 
 def batch_table(rows: Sequence[Mapping], skipped: Sequence[tuple[str, str]]) -> str:
-    """One line an image: {file, class, agree, of, mean_probability, disagreement}; then why not."""
+    """One line an image: {file, class, agree, of, mean_probability, disagreement}; then why not.
+
+    A line can be picked, as `PICKED` tells the page.
+    """
     body = "".join(
-        f'<tr><th scope="row">{esc(row["file"])}</th><td>{esc(row["class"])}</td>'
+        f'<tr data-row="{number}"><th scope="row"><button type="button" aria-pressed="false">'
+        f"{esc(row['file'])}</button></th><td>{esc(row['class'])}</td>"
         f'<td class="ft-number">{row["agree"]} of {row["of"]}</td>'
         f'<td class="ft-number">{percent(row["mean_probability"])}</td>'
         f'<td class="ft-number">{_share(row.get("more_than"))}</td></tr>'
-        for row in rows
+        for number, row in enumerate(rows)
     )
     left_out = "".join(f"<li>{esc(name)}: {esc(reason)}</li>" for name, reason in skipped)
     left_out = left_out and f'<p class="ft-bad">Left out:</p><ul class="ft-muted">{left_out}</ul>'
     return (
-        '<div class="ft-scroll" tabindex="0"><table class="ft-table"><caption>What the strategies '
-        f"say of {len(rows)} images.</caption><thead><tr>"
+        '<div class="ft-scroll ft-batch"><table class="ft-table"><caption>What the strategies say '
+        f"of {len(rows)} images. Choose one to see it compared below.</caption><thead><tr>"
         '<th scope="col">image</th><th scope="col">most say</th>'
         '<th scope="col" class="ft-number">strategies</th>'
         '<th scope="col" class="ft-number">mean probability</th>'

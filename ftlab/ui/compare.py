@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -10,21 +11,22 @@ from types import SimpleNamespace
 import gradio as gr
 
 from ..datasets.archives import unpack
+from ..modes import Mode
 from ..records import BadInput
 from . import cards, comparison
 from .comparison import Shown
-from ..modes import Mode
-from .parts import csv_file, empty, told
+from .parts import cache_folder, csv_file, empty, told
 
-QUIET = {"api_visibility": "private", "show_progress": "hidden"}
-ASK = {"api_visibility": "private", "concurrency_id": "networks", "concurrency_limit": 1}
+LAST = {"api_visibility": "private", "trigger_mode": "always_last"}  # what is chosen last counts
+QUIET = {"show_progress": "hidden", **LAST}
+ASK = {"concurrency_id": "networks", "concurrency_limit": 1, **LAST}
 MOST_LIKELY = ("most likely on average", "")
 EACH_OWN = ("each strategy's own", "own")
-NO_STUDY = empty(
-    "There is nothing to compare with yet",
+NO_STUDY = (
     "Start a study in the Fine-tune tab: as soon as a run of it has finished, its strategies can "
-    "be compared here on any image.",
+    "be compared here on any image."
 )
+DEMO = " Or make one from nothing: type ftlab demo in a terminal."
 
 # The drop zone takes no paste of its own.
 PASTE = """() => document.addEventListener('paste', event => {
@@ -47,21 +49,27 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
     ui = _layout()
     asked = [ui.shown, ui.study, ui.method, ui.target]
     view = [ui.original, ui.sentence, ui.cards, ui.table, ui.csv, ui.target]
-    show = told(partial(_show, lab))
+    show = told(partial(_show, lab, mode))
     shows = {"fn": show, "inputs": asked, "outputs": view, "show_progress_on": ui.cards, **ASK}
-    chosen = [ui.shown, ui.many, ui.many_csv]
+    table = [ui.many, ui.many_csv]
+    chosen = [ui.shown, *table]
+
+    @told
+    def pick_line(lines: list[Shown], event: gr.SelectData) -> Shown:
+        return _pick_line(lab, lines, event)
 
     for component in (ui.method, ui.target):
         component.input(**shows)
-    turned = [ui.examples, ui.rows, ui.shown, ui.target]
+    turned = [ui.examples, ui.rows, ui.shown, ui.target, *table]
     ui.study.input(told(partial(_turn, lab)), [ui.study, ui.shown], turned, **QUIET).success(
         **shows
     )
     ui.examples.select(told(_pick), ui.rows, chosen, **QUIET).success(**shows)
+    ui.many.select(pick_line, ui.lines, ui.shown, **QUIET).success(**shows)
     ui.drop.upload(
         told(partial(_take, lab, mode)),
         [ui.drop, ui.study, ui.shown],
-        [ui.drop, *chosen],
+        [ui.drop, *chosen, ui.lines],
         show_progress_on=ui.original,
         **ASK,
     ).success(**shows)
@@ -78,7 +86,7 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
 
 
 def _layout() -> SimpleNamespace:
-    ui = SimpleNamespace(shown=gr.State(), rows=gr.State([]))
+    ui = SimpleNamespace(shown=gr.State(), rows=gr.State([]), lines=gr.State([]))
     with gr.Row(elem_classes="ft-compare"):
         with gr.Column(scale=1, min_width=230, elem_classes="ft-left"):
             ui.original = gr.HTML(min_height=220)
@@ -98,7 +106,7 @@ def _layout() -> SimpleNamespace:
                 elem_classes="ft-examples",
             )
         with gr.Column(scale=4, min_width=500):
-            ui.many = gr.HTML(visible=False)
+            ui.many = gr.HTML(visible=False, js_on_load=cards.PICKED)
             ui.many_csv = gr.DownloadButton(
                 "This table as CSV", size="sm", visible=False, elem_classes="ft-csv"
             )
@@ -155,11 +163,21 @@ def _turn(lab, study: str, shown: Shown | None) -> tuple:
     """Another study: its examples; an example gives way to one of them, an upload stays."""
     gallery, rows = _examples(lab, study)
     stays = shown is not None and shown.label is None and shown.study is None
-    return gallery, rows, shown if stays else comparison.first(rows), ""
+    return gallery, rows, shown if stays else comparison.first(rows), "", *_no_table()
 
 
 def _pick(rows: list[Shown], event: gr.SelectData) -> tuple:
     return rows[event.index], *_no_table()
+
+
+def _pick_line(lab, lines: list[Shown], event: gr.SelectData) -> Shown:
+    """An image of the table; its file may be gone by now."""
+    shown = lines[event.index]
+    try:
+        lab.picture(Path(shown.file))
+    except BadInput:
+        raise BadInput(f"{shown.caption} is no longer kept here: send it once more.") from None
+    return shown
 
 
 def _open(picked: tuple[str, int] | None) -> tuple:
@@ -170,10 +188,14 @@ def _open(picked: tuple[str, int] | None) -> tuple:
     return shown, *_no_table(), study, ""
 
 
-def _show(lab, shown: Shown | None, study: str | None, method: str, target: str) -> tuple:
+def _show(
+    lab, mode: Mode, shown: Shown | None, study: str | None, method: str, target: str
+) -> tuple:
     """The comparison, for all parts of the page that show it."""
     if not study or not shown:
-        return "", NO_STUDY, "", "", gr.DownloadButton(visible=False), gr.skip()
+        what_to_do = NO_STUDY + DEMO * (mode.name == "one")
+        said = empty("There is nothing to compare with yet", what_to_do)
+        return "", said, "", "", gr.DownloadButton(visible=False), gr.skip()
     view = comparison.compare(lab, shown, study, method, target or None)
     choices = [MOST_LIKELY, EACH_OWN, *((name, name) for name in view.classes)]
     return (
@@ -191,17 +213,18 @@ def _take(lab, mode: Mode, files: list[str], study: str | None, shown: Shown | N
     if not study:
         raise BadInput("There is no study with a finished run yet: start one in Fine-tune first.")
     if len(files) == 1 and not files[0].lower().endswith(".zip"):
-        return None, Shown(files[0], Path(files[0]).name), *_no_table()
+        return None, Shown(files[0], Path(files[0]).name), *_no_table(), []
     with tempfile.TemporaryDirectory() as work:
         images = _unpacked([Path(file) for file in files], Path(work))
         if len(images) > mode.batch_images:
             raise BadInput(
                 f"{len(images)} images are more than the {mode.batch_images} that can be compared "
-                "at once: send them in parts, or use `ftlab predict`."
+                "at once: send them in parts."
             )
-        table, rows = comparison.batch(lab, images, study)
-    file = csv_file(rows, f"{study}-images")
-    return None, shown, gr.HTML(table, visible=True), gr.DownloadButton(value=file, visible=True)
+        images = _kept(images, Path(work))
+    table, rows, lines = comparison.batch(lab, images, study)
+    button = gr.DownloadButton(value=csv_file(rows, f"{study}-images"), visible=True)
+    return None, shown, gr.HTML(table, visible=True), button, lines
 
 
 def _unpacked(files: list[Path], work: Path) -> dict[str, Path]:
@@ -221,6 +244,15 @@ def _unpacked(files: list[Path], work: Path) -> dict[str, Path]:
     if not images:
         raise BadInput("The zip holds no images.")
     return images
+
+
+def _kept(images: dict[str, Path], work: Path) -> dict[str, Path]:
+    """The same images, those in `work` moved to the app's cache, where they can be picked later."""
+    folder = cache_folder()
+    return {
+        name: shutil.move(file, folder / str(number)) if work in file.parents else file
+        for number, (name, file) in enumerate(images.items())
+    }
 
 
 def _no_table() -> tuple:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..records import BadInput
-from . import cards, pictures, words
+from . import cards, drawing, pictures, words
 
 REFERENCE = "reference"  # the study that the page opens with
 METHOD = "gradcam"
@@ -147,10 +148,17 @@ def compare(lab, shown: Shown, study: str, method: str = METHOD, target: str | N
         BadInput: the image cannot be read, or the study has no run that can predict.
     """
     runs = one_each(lab, study)
-    trained = lab, study, *((row["run"], row["seconds"]) for row in runs)
+    trained = lab.study_folder(study), *((row["run"], row["seconds"]) for row in runs)
     board = _kept.get(trained, lambda: lab.status(study)["leaderboard"]["rows"])
-    question = shown, method, target, trained
+    question = _image(lab, shown), method, target, trained
     return _kept.get(question, lambda: _compare(lab, shown, runs, board, study, method, target))
+
+
+def _image(lab, shown: Shown) -> tuple:
+    """What tells an image from all others, whoever asks: names of studies are not enough."""
+    if shown.index is not None:
+        return lab.study_folder(shown.study), shown.index
+    return os.path.realpath(shown.file), shown.caption, shown.label
 
 
 def warm(lab) -> None:
@@ -162,37 +170,33 @@ def warm(lab) -> None:
 
 
 def _compare(lab, shown: Shown, runs, board, study: str, method: str, target) -> View:
-    image, pixels, mask = _open(lab, shown)
+    image, pixels, mask, label = _open(lab, shown)
+    outlined = lab.picture(mask)["pixels"][..., 0] > 127 if mask else None
+    outlined = outlined if mask and outlined.any() else None
     options = {"method": method, "target": target, "chosen": [row["run"] for row in runs]}
-    if shown.mask:
-        options["mask"] = Path(shown.mask)
-    answer = lab.explain(image, study, **options)
+    answer = lab.explain(image, study, **options, **({"mask": mask} if mask else {}))
     classes = answer["classes"]
-    label = shown.label if shown.index is None else lab.test_image(study, shown.index)["truth"]
     truth = label if label in classes else None
     rows = [_row(lab, run, classes, runs, board, method) for run in answer["runs"]]
     notes = [*answer["notes"], *_absent(answer["without_weights"])]
     return View(
         classes,
         target or "",
-        cards.original(pixels, shown.caption, mask, notes),
+        cards.original(pixels, shown.caption, outlined, notes),
         cards.consensus(lab.consensus(answer, study), truth),
-        cards.grid(rows, pixels, mask, truth),
+        cards.grid(rows, pixels, outlined, truth),
         cards.heat_table(rows),
         [_record(shown, row) for row in rows],
     )
 
 
-def _open(lab, shown: Shown) -> tuple[Path, np.ndarray, np.ndarray | None]:
-    """(file, pixels (H, W, 3), mask (H, W) of bool or None where there is no lesion)."""
+def _open(lab, shown: Shown) -> tuple[Path, np.ndarray, Path | None, str | None]:
+    """(file, pixels (H, W, 3), file of its mask, label)."""
     if shown.index is not None:
         found = lab.test_image(shown.study, shown.index)
-        image, pixels, mask = found["file"], found["pixels"], found["mask"]
-    else:
-        image = Path(shown.file)
-        pixels = lab.picture(image)["pixels"]
-        mask = lab.picture(Path(shown.mask))["pixels"][..., 0] > 127 if shown.mask else None
-    return image, pixels, mask if mask is not None and mask.any() else None
+        return found["file"], found["pixels"], found["mask"], found["truth"]
+    mask = Path(shown.mask) if shown.mask else None
+    return Path(shown.file), lab.picture(Path(shown.file))["pixels"], mask, shown.label
 
 
 def _row(lab, run: Mapping, classes, runs, board, method: str) -> dict:
@@ -200,7 +204,10 @@ def _row(lab, run: Mapping, classes, runs, board, method: str) -> dict:
     trained = next(row for row in runs if row["run"] == run["run"])
     both = run["strategy"], run["backbone"]
     tested = next((row for row in board if (row["strategy"], row["backbone"]) == both), None)
-    known = {row["name"]: f"{row['summary']} {row['source']}." for row in lab.strategies()}
+    known = {
+        row["name"]: f"{drawing.equation(row['summary'])} {row['source']}."
+        for row in lab.strategies()
+    }
     about = {row["name"]: row["summary"] for row in lab.methods()}
     return {
         "run": run["run"],
@@ -242,12 +249,13 @@ def _record(shown: Shown, row: Mapping) -> dict:
 # --- many images ---------------------------------------------------------------------------------
 
 
-def batch(lab, images: Mapping[str, Path], study: str) -> tuple[str, list[dict]]:
-    """(HTML of a table with a line an image, rows of its CSV with a line an image and strategy).
+def batch(lab, images: Mapping[str, Path], study: str) -> tuple[str, list[dict], list[Shown]]:
+    """(HTML of a table, rows of its CSV, the images of the table's lines).
+
+    The table has a line for each image that can be read, the CSV one for each image and strategy.
 
     Args:
         images: name -> file.
-
     Raises:
         BadInput: no image can be read, or no run can predict.
     """
@@ -271,4 +279,5 @@ def batch(lab, images: Mapping[str, Path], study: str) -> tuple[str, list[dict]]
         for run in runs:
             row = {**run, "classes": answer["classes"]}
             records.append(_record(Shown(caption=name), row))
-    return cards.batch_table(lines, skipped), records
+    shown = [Shown(str(file), name) for name, file in readable.items()]
+    return cards.batch_table(lines, skipped), records, shown

@@ -22,13 +22,14 @@ SIGNS = {
     " . ": " · ",
     ">=": "≥",
     "dL/d": "∂L/∂",
-    "lr_i": "lrᵢ",
+    "_i": "ᵢ",
     "|_1": "|₁",
     "|^2": "|²",
 }
 RULES = {"l1_sp": "L1 pull to the start", "l2_sp": "L2 pull to the start"}
 RULES |= {"auto_rgn": "rates by gradient norm", "auto_snr": "rates by gradient noise"}
 
+# A page holds these once, where it always shows: what is hidden lends no pattern.
 PATTERNS = """<svg class="ft-patterns" aria-hidden="true" width="0" height="0"><defs>
 <pattern id="ft-hatch" width="5" height="5" patternUnits="userSpaceOnUse"
  patternTransform="rotate(45)"><rect class="ft-frozen-ground" width="5" height="5"/>
@@ -50,7 +51,7 @@ def gallery(plans: Sequence[Mapping], layout: Layout, about: Mapping[str, Mappin
         f"<li><b>{esc(plan['strategy'])}</b>: {esc(words(plan, layout))}</li>" for plan in plans
     )
     return (
-        f'{PATTERNS}{_legend(plans, scale)}<div class="ft-plans">{cards}</div>'
+        f'{legend(plans, scale)}<div class="ft-plans">{cards}</div>'
         '<details class="ft-plan-words"><summary>The same in words</summary>'
         f"<ul>{said}</ul></details>"
     )
@@ -130,7 +131,7 @@ def picture(plan: Mapping, layout: Layout, scale: Scale) -> str:
     parts += _axis(plan, total, base)
     spoken = esc(f"{plan['strategy']}: {words(plan, layout)}")
     return (
-        f'<svg viewBox="0 0 {WIDTH} {base + 25}" role="img" aria-label="{spoken}">'
+        f'<svg viewBox="0 0 {WIDTH} {base + 25}" class="ft-drawn" role="img" aria-label="{spoken}">'
         f"{''.join(parts)}</svg>"
     )
 
@@ -212,7 +213,7 @@ def _axis(plan: Mapping, total: int, base: float) -> Iterator[str]:
     yield f'<text class="ft-unit" x="{LEFT - 6}" y="{base + 20}">epochs</text>'
 
 
-def _legend(plans: Sequence[Mapping], scale: Scale) -> str:
+def legend(plans: Sequence[Mapping], scale: Scale) -> str:
     """What the colours and patterns of these plans stand for; those that do not occur are left."""
     rates = scale.rates if len(scale.rates) <= 6 else [scale.rates[0], scale.rates[-1]]
     keys = [

@@ -2,19 +2,23 @@
 
 Nothing trains in an event: a study is put in the queue and everything shown of it is read off its
 folder, so a page that is opened later, or elsewhere, shows the same.
+
+No field's change asks the server for two things: where two wait for each other, Gradio asks for
+both again and again.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 
 import gradio as gr
 
+from ..modes import Mode
 from ..records import BadInput
 from . import drawing, parts, progress, question, watching
-from ..modes import Mode
 from .parts import esc, told
 from .watching import QUIET, Watching
 
@@ -36,8 +40,15 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
 
     def load(demo: gr.Blocks) -> None:
         form = asking.form
-        demo.load(told(lambda: _choices(lab)), None, [form.data, form.backbones], **QUIET).then(
-            told(lambda values: _draw(lab, form, values)), form.fields(), asking.plans, **QUIET
+        filled = [form.data, form.backbones, asking.about_data]
+        demo.load(told(lambda: _choices(lab)), None, filled, **QUIET)
+        gr.on(  # one for all: of several the last to answer would be seen, whatever it was asked
+            [demo.load, *(component.change for component in form.drawn())],
+            told(lambda values: _follow(lab, form, values)),
+            form.fields(),
+            [asking.plans, asking.fetch, *form.rows.values()],
+            trigger_mode="always_last",
+            **QUIET,
         )
         demo.load(told(lambda: watching.arrive(lab)), None, pages, **QUIET)
         demo.load(look, studies.inputs, studies.outputs, **QUIET)
@@ -65,7 +76,7 @@ def _new_study(lab) -> Asking:
     strategies = lab.strategies()
     with gr.Row():
         with gr.Column(scale=5, min_width=360):
-            form = question.build(strategies, [b["name"] for b in lab.backbones()])
+            form = question.build(strategies, *_backbones(_states(lab)))
         with gr.Column(scale=7, min_width=360):
             about = gr.HTML(elem_classes="ft-about-data")
             fetch = gr.Button("Download weights", size="sm", visible=False)
@@ -84,35 +95,18 @@ def _wire_asking(lab, asking: Asking) -> None:
     form.data.change(
         told(lambda name: _about_data(lab, name)), form.data, asking.about_data, **QUIET
     )
-    form.strategies.change(
-        lambda chosen: list(question.visible(form, chosen)),
-        form.strategies,
-        list(form.rows.values()),
-        **QUIET,
-    )
-    form.backbones.change(
-        told(lambda chosen: _fetch_button(lab, chosen)), form.backbones, asking.fetch, **QUIET
-    )
     asking.fetch.click(
         told(lambda chosen: _fetch(lab, chosen)),
         form.backbones,
         [form.backbones, asking.fetch],
         api_visibility="private",
     )
-    gr.on(
-        [component.change for component in form.drawn()],
-        told(lambda values: _draw(lab, form, values)),
-        form.fields(),
-        asking.plans,
-        trigger_mode="always_last",
-        **QUIET,
-    )
     gr.on(  # a time that was told is another's now
         [component.change for component in form.fields() - {form.name}],
-        lambda: READY,
+        None,
         None,
         asking.time,
-        trigger_mode="always_last",
+        js=f"() => {json.dumps(READY)}",
         **QUIET,
     )
     asking.how_long.click(
@@ -128,21 +122,25 @@ def _data_names(lab) -> list[str]:
     return [row["name"] for row in lab.datasets()]
 
 
-def _choices(lab) -> tuple[gr.Dropdown, gr.Dropdown]:
-    """Data sets, and backbones with what each needs; the first of each that can be used now."""
-    names, states = _data_names(lab), _states(lab)
-    ready = [name for name, state in states.items() if state["ready"]]
-    first = (ready or list(states))[:1]
-    return gr.Dropdown(names, value=names[0] if names else None), _backbones(states, first)
+def _choices(lab) -> tuple:
+    """Data sets, of which the first is chosen, what each backbone needs, and what is missing.
+
+    Nobody can have chosen a data set before; a backbone they can, so the choice is left as it is.
+    """
+    names = _data_names(lab)
+    data = gr.Dropdown(names, value=names[0] if names else None, interactive=True)
+    about = gr.skip() if names else _about_data(lab, None)  # the choice brings its own
+    return data, gr.Dropdown(_backbones(_states(lab))[0]), about
 
 
 def _states(lab) -> dict[str, dict]:
     return {row["name"]: lab.weights_state(row["name"]) for row in lab.backbones()}
 
 
-def _backbones(states: Mapping[str, Mapping], chosen: list[str]) -> gr.Dropdown:
-    labelled = [(f"{name} ({_needs(state)})", name) for name, state in states.items()]
-    return gr.Dropdown(labelled, value=chosen, multiselect=True)
+def _backbones(states: Mapping[str, Mapping]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Backbones as choices, with what each needs; and the first that can be used now."""
+    ready = [name for name, state in states.items() if state["ready"]]
+    return [(f"{name} ({_needs(state)})", name) for name, state in states.items()], ready[:1]
 
 
 def _needs(state: Mapping) -> str:
@@ -162,7 +160,7 @@ def _fetch(lab, chosen: list[str]) -> tuple[gr.Dropdown, gr.Button]:
     for name in chosen:
         if not lab.weights_state(name)["ready"]:
             lab.fetch(name)
-    return _backbones(_states(lab), chosen), _fetch_button(lab, chosen)
+    return gr.Dropdown(_backbones(_states(lab))[0]), _fetch_button(lab, chosen)
 
 
 def _about_data(lab, name: str | None) -> str:
@@ -179,6 +177,12 @@ def _about_data(lab, name: str | None) -> str:
         f"{len(report['classes'])} classes ({esc(', '.join(report['classes']))}); {splits}; "
         f"{known}{more}.</p>"
     )
+
+
+def _follow(lab, form: question.Form, values: Mapping) -> list:
+    """What follows from the fields: the plans, the button for weights, the rows of knobs."""
+    rows = question.visible(form, values[form.strategies])
+    return [_draw(lab, form, values), _fetch_button(lab, values[form.backbones]), *rows]
 
 
 def _draw(lab, form: question.Form, values: Mapping) -> str:
@@ -205,10 +209,10 @@ def _estimate(lab, form: question.Form, values: Mapping) -> str:
     asked = form.question(values)
     found = lab.estimate(asked)
     runs = len(asked.backbones) * len(asked.strategies) * len(asked.seeds)
-    how = "measured on this machine" if found["measured"] else "a rough guess"
+    how = "measured" if found["measured"] else "judged by smaller batches"
     return (
         f'<p><b class="ft-time">about {parts.duration(found["seconds"])}</b> '
-        f'<span class="ft-muted">for {runs} run{"s" * (runs > 1)}, {how}</span></p>'
+        f'<span class="ft-muted">for {runs} run{"s" * (runs > 1)}, {how} on this machine</span></p>'
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import os
+import re
 import secrets
 import tempfile
 import time
@@ -20,7 +21,7 @@ from ..records import BadInput
 from . import words
 
 NONE = "–"  # what a table shows where there is no number
-DOWNLOAD_SECONDS = 3600  # a file made for a download stays so long at least
+KEPT_SECONDS = 3600  # a file made for a download, or unpacked from an upload, stays so long
 log = logging.getLogger("ftlab.ui")
 
 
@@ -47,7 +48,12 @@ def told(function: Callable) -> Callable:
 
 def refusal(sentence: str) -> gr.Error:
     """The error to raise; the page renders its text as HTML, and names in it are strangers'."""
-    return gr.Error(esc(sentence), title="This did not work", print_exception=False)
+    return gr.Error(esc(spoken(sentence)), title="This did not work", print_exception=False)
+
+
+def spoken(sentence: str) -> str:
+    """A sentence that names an option of the command line, as whoever has none should read it."""
+    return re.sub(r"(?<!\w)--(?=[a-z])", "", sentence)
 
 
 # --- numbers -----------------------------------------------------------------------------------
@@ -121,7 +127,7 @@ def term(word: str, shown: str | None = None) -> str:
 
 def csv_file(rows: Sequence[Mapping[str, Any]], name: str) -> str:
     """Write rows (of the same columns) as `name`.csv in a folder of its own; its path."""
-    path = _download_folder() / f"{name}.csv"
+    path = cache_folder() / f"{name}.csv"
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(rows[0] if rows else [])
@@ -135,13 +141,13 @@ def _cell(value: Any) -> Any:
     return f"'{value}" if formula else value
 
 
-def _download_folder() -> Path:
-    """A new folder in the app's cache; those of downloads long past are emptied on the way."""
+def cache_folder() -> Path:
+    """A new folder for files in the app's cache; those made long ago are emptied on the way."""
     home = Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio")
     home = home / "downloads"
     home.mkdir(parents=True, exist_ok=True)
     for old in home.iterdir():
-        if time.time() - old.stat().st_mtime > DOWNLOAD_SECONDS:
+        if time.time() - old.stat().st_mtime > KEPT_SECONDS:
             for file in old.iterdir():
                 file.unlink(missing_ok=True)
             old.rmdir()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import gradio as gr
@@ -156,14 +157,26 @@ def _whole(value: str | float | None, label: str) -> int:
 # --- the fields --------------------------------------------------------------------------------
 
 
-def build(strategies: list[Mapping], backbones: list[str]) -> Form:
-    """Make the fields that every study needs, in the current layout."""
+def build(
+    strategies: list[Mapping], backbones: list[tuple[str, str]], chosen: Sequence[str] = ()
+) -> Form:
+    """Make the fields that every study needs, in the current layout.
+
+    Args:
+        backbones: (what is shown, name), of which some are chosen. Data sets come later.
+    """
     with gr.Row():
         data = gr.Dropdown(
-            [], label="Data set", info="Made in the Data tab.", scale=2, min_width=140
+            [],
+            label="Data set",
+            info="Made in the Data tab.",
+            interactive=False,
+            scale=2,
+            min_width=140,
         )
-        chosen = gr.Dropdown(
+        networks = gr.Dropdown(
             backbones,
+            value=list(chosen),
             multiselect=True,
             label="Backbone",
             info="One or more pretrained networks.",
@@ -182,7 +195,7 @@ def build(strategies: list[Mapping], backbones: list[str]) -> Form:
         epochs = gr.Number(10, precision=0, label="Epochs", info="Of each run.", min_width=120)
         seeds = gr.Number(3, precision=0, label="Seeds", info="5 give p-values.", min_width=120)
         name = gr.Textbox(label="Name", info="Empty: made for you.", max_length=100, min_width=120)
-    return Form(data, chosen, which, epochs, seeds, name)
+    return Form(data, networks, which, epochs, seeds, name)
 
 
 def build_more(form: Form, strategies: list[Mapping]) -> None:
@@ -199,17 +212,14 @@ def build_more(form: Form, strategies: list[Mapping]) -> None:
 
 
 def _presets(which: gr.CheckboxGroup, strategies: list[Mapping]) -> None:
-    """Buttons that choose several strategies at once."""
+    """Buttons that choose several strategies at once, in the browser: what is ticked next stays."""
     papers = {"All": "", "Davila et al.'s eight": "Davila", "Peng et al.'s three": "Peng"}
     with gr.Row(elem_classes="ft-presets"):
-        for label, source in papers.items():
-            names = [s["name"] for s in strategies if source in s["source"]]
+        for label, source in {**papers, "None": None}.items():
+            names = [s["name"] for s in strategies if source is not None and source in s["source"]]
             gr.Button(label, size="sm", min_width=60).click(
-                lambda names=names: names, outputs=which, queue=False, api_visibility="private"
+                None, outputs=which, js=f"() => {json.dumps([names])}", api_visibility="private"
             )
-        gr.Button("None", size="sm", min_width=60).click(
-            lambda: [], outputs=which, queue=False, api_visibility="private"
-        )
 
 
 def _settings(form: Form) -> None:

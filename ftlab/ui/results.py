@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import gradio as gr
 
-from . import answers, costs, curves, ranking
 from ..modes import Mode
+from . import answers, costs, curves, ranking
 from .parts import empty, told
 
 PICK = empty("No study picked", "Pick one above, or several to hold them side by side.")
@@ -24,7 +24,9 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
         as (study, index), None before one is chosen. Whoever knows both tabs wires `open.click`.
     """
     ui = _layout()
-    private = dict(api_visibility="private", show_progress="minimal")
+    # What is chosen last is what is shown in the end. No choice may ask the server for two things:
+    # where two wait for each other, Gradio asks for both again and again.
+    private = dict(api_visibility="private", show_progress="minimal", trigger_mode="always_last")
     asked = [ui.answers, ui.cell]
     drawings = _drawings(lab, ui)
 
@@ -52,8 +54,9 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
     look(ui.studies.input)
     redraw(ui.cell.input(None, **private))
     for function, controls, outputs in drawings:
-        for control in controls:
-            control.input(function, [*asked, *controls], outputs, **private)
+        if controls:
+            chosen = [control.input for control in controls]
+            gr.on(chosen, function, [*asked, *controls], outputs, **private)
     ui.gallery.select(told(answers.choose), [*asked, ui.images], [ui.votes, *ui.choice], **private)
 
     def refresh(*events) -> None:
@@ -75,8 +78,7 @@ def _drawings(lab, ui: SimpleNamespace) -> list[tuple]:
     drawings = [
         (answers.dots, [ui.view], ui.dots),
         (answers.learning, [ui.epochs], ui.learning),
-        (answers.classes, [ui.a, ui.b], ui.classes),
-        (answers.thresholds, [ui.a, ui.b, ui.label], ui.thresholds),
+        (answers.two, [ui.a, ui.b, ui.label], [*ui.classes, *ui.thresholds]),
         (answers.cost, [ui.axis], ui.cost),
         (answers.disagreements, [], hard),
     ]
@@ -176,7 +178,7 @@ def _hard_images(ui: SimpleNamespace) -> None:
     with gr.Row():
         note = gr.HTML()
         ui.open = gr.Button(
-            "Open in Compare", variant="primary", interactive=False, scale=0, min_width=190
+            "Open in Compare", variant="primary", visible=False, scale=0, min_width=190
         )
     ui.votes = gr.HTML()
     ui.choice = [note, ui.open, ui.picked]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
+from . import drawing
+
 if TYPE_CHECKING:
     from ..modes import Mode
+    from ..records import Layout
 
 NOT_A_DEVICE = (
     "ftlab is for research and teaching. It is not a medical device: never use it to diagnose."
@@ -94,17 +97,37 @@ def header(mode: Mode) -> str:
     )
 
 
-def footer(strategies: Iterable[Mapping]) -> str:
-    """HTML of the line under every tab, and of all words on one click; rows as `lab.strategies`."""
-    terms = "".join(_entry(word, TERMS[word]) for word in sorted(TERMS, key=str.lower))
-    known = "".join(_entry(row["name"], row["summary"], row["source"]) for row in strategies)
+def footer(
+    strategies: Iterable[Mapping], plans: Sequence[Mapping] = (), layout: Layout | None = None
+) -> str:
+    """HTML of the line under every tab, and of all words on one click.
+
+    Args:
+        strategies: as `lab.strategies`. plans: as `lab.plan`, to be drawn beside them; layout: of
+            the backbone they are for.
+    """
+    scale = drawing.Scale(plans)
+    drawn = {plan["strategy"]: drawing.picture(plan, layout, scale) for plan in plans}
+    terms = "".join(_entry(word, escape(TERMS[word])) for word in sorted(TERMS, key=str.lower))
+    known = "".join(_entry(row["name"], _about(row, drawn)) for row in strategies)
+    key = drawing.legend(plans, scale) if plans else ""
     return (
-        f'<footer class="ft-footer"><p>{NOT_A_DEVICE}</p><details><summary>What the words mean'
-        f'</summary><div class="ft-words"><section><h2>Strategies</h2><dl>{known}</dl></section>'
-        f"<section><h2>Words</h2><dl>{terms}</dl></section></div></details></footer>"
+        f'<footer class="ft-footer">{drawing.PATTERNS}<p>{NOT_A_DEVICE}</p><details><summary>What '
+        f'the words mean</summary><div class="ft-words"><section><h2>Strategies</h2>{key}'
+        f'<dl class="ft-known">{known}</dl></section><section><h2>Words</h2><dl>{terms}</dl>'
+        "</section></div></details></footer>"
     )
 
 
-def _entry(word: str, meaning: str, source: str = "") -> str:
-    cited = f' <span class="ft-muted">{escape(source)}</span>' if source else ""
-    return f"<dt>{escape(word)}</dt><dd>{escape(meaning)}{cited}</dd>"
+def _entry(word: str, meaning: str) -> str:
+    return f"<div><dt>{escape(word)}</dt><dd>{meaning}</dd></div>"
+
+
+def _about(row: Mapping, drawn: Mapping[str, str]) -> str:
+    """HTML of what a strategy does: a sentence, an equation, the picture of its plan, papers."""
+    formula = row.get("equation") and f"<code>{escape(drawing.equation(row['equation']))}</code>"
+    return (
+        f"<p>{escape(drawing.sentence(row['summary']))}.</p>{formula or ''}"
+        f"{drawn.get(row['name'], '')}"
+        f'<p class="ft-muted">{escape(row["source"])}</p>'
+    )
