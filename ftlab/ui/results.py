@@ -11,6 +11,9 @@ from ..modes import Mode
 from . import answers, costs, curves, ranking
 from .parts import empty, told
 
+# What is chosen last is what is shown in the end. No choice may ask the server for two things:
+# where two wait for each other, Gradio asks for both again and again.
+PRIVATE = dict(api_visibility="private", show_progress="minimal", trigger_mode="always_last")
 PICK = empty("No study picked", "Pick one above, or several to hold them side by side.")
 
 
@@ -24,9 +27,6 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
         as (study, index), None before one is chosen. Whoever knows both tabs wires `open.click`.
     """
     ui = _layout()
-    # What is chosen last is what is shown in the end. No choice may ask the server for two things:
-    # where two wait for each other, Gradio asks for both again and again.
-    private = dict(api_visibility="private", show_progress="minimal", trigger_mode="always_last")
     asked = [ui.answers, ui.cell]
     drawings = _drawings(lab, ui)
 
@@ -36,28 +36,28 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
             partial(told(answers.drawn(answers.choices, 3)), lab),
             asked,
             [ui.a, ui.b, ui.label],
-            **private,
+            **PRIVATE,
         )
         for function, controls, outputs in drawings:
-            chosen.then(function, [*asked, *controls], outputs, **private)
+            chosen.then(function, [*asked, *controls], outputs, **PRIVATE)
 
     def look(event) -> None:
         picked = event(
             partial(told(answers.pick), lab),
             ui.studies,
             [ui.verdict, ui.body, ui.answers, ui.cell],
-            **private,
+            **PRIVATE,
         )
-        picked.then(told(answers.tables), ui.answers, ui.tables, **private)
+        picked.then(told(answers.tables), ui.answers, ui.tables, **PRIVATE)
         redraw(picked)
 
     look(ui.studies.input)
-    redraw(ui.cell.input(None, **private))
+    redraw(ui.cell.input(None, **PRIVATE))
     for function, controls, outputs in drawings:
         if controls:
             chosen = [control.input for control in controls]
-            gr.on(chosen, function, [*asked, *controls], outputs, **private)
-    ui.gallery.select(told(answers.choose), [*asked, ui.images], [ui.votes, *ui.choice], **private)
+            gr.on(chosen, function, [*asked, *controls], outputs, **PRIVATE)
+    ui.gallery.select(told(answers.choose), [*asked, ui.images], [ui.votes, *ui.choice], **PRIVATE)
 
     def refresh(*events) -> None:
         found = gr.on(
@@ -65,7 +65,7 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
             partial(told(answers.find_studies), lab),
             ui.studies,
             ui.studies,
-            **private,
+            **PRIVATE,
         )
         look(found.then)
 
