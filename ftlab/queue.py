@@ -16,6 +16,7 @@ from pathlib import Path
 from . import homes
 from .records import BadInput
 
+NAME = "queue.sqlite"
 TABLES = (
     "CREATE TABLE IF NOT EXISTS jobs (position INTEGER PRIMARY KEY AUTOINCREMENT,"
     " study TEXT UNIQUE, owner TEXT, pid INTEGER, pid_start REAL, run TEXT,"
@@ -36,7 +37,7 @@ def _open(home: Path) -> Iterator[sqlite3.Connection]:
     trunk = homes.trunk(home)
     trunk.mkdir(parents=True, exist_ok=True)
     try:
-        connection = sqlite3.connect(trunk / "queue.sqlite", timeout=30, isolation_level=None)
+        connection = sqlite3.connect(trunk / NAME, timeout=30, isolation_level=None)
     except sqlite3.Error as error:
         raise BadInput(f"The queue cannot be opened: {error}.") from error
     try:
@@ -81,6 +82,8 @@ def listed(home: Path) -> list[dict]:
 
     [{study, owner, pid, pid_start, run, attempts, seconds, limit_seconds}]
     """
+    if not (homes.trunk(home) / NAME).exists():  # looking makes no queue
+        return []
     with _open(home) as queue:
         return [dict(row) for row in queue.execute(ORDER)]
 
