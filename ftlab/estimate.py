@@ -45,9 +45,9 @@ def estimate(question: Question, home: Path) -> dict:
     What decides the time of a step is timed: which part of a backbone learns (frozen parts make
     steps cheaper), penalty, rate rule, size, batch and optimizer; for each, two batches of noise
     on random weights. So are validation, the test and, where the data set has no array of this
-    size yet, reading its images. Epochs, seeds and the candidates of --lr auto multiply it. Not
-    counted: starting Python, saving weights, and epochs that `patience` would save. Timings are
-    kept until the process ends.
+    size yet, reading its images. Epochs, seeds and the candidates of an automatic rate multiply
+    it. Not counted: starting Python, saving weights, and epochs that `patience` would save.
+    Timings are kept until the process ends.
 
     measured: whether whole batches were timed; False where smaller ones stand for them, because
     whole ones take too long to try or have more than 64 images.
