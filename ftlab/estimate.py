@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -20,33 +20,40 @@ from . import device as devices
 from .asking import Question
 from .backbones import Network
 from .datasets import Dataset
-from .records import Phase, Plan, Settings
+from .records import Layout, Phase, Plan, Settings, unit_name
 
-SECONDS = 8.0  # about as long as the steps of one network may be tried, all kinds together
+SECONDS = 4.0  # about as long as the steps of one network may be tried
+LOOKS = 14  # what trying a batch takes, all in all, in times of looking at it once
 FEW, MOST = 2, 64  # images of the first try, and of the second at most
 TINY = 1e-9  # a learning rate that leaves the weights as they are, or nearly
 
 
+class Timing(NamedTuple):
+    """Seconds an image takes in one network, from a batch of `images`."""
+
+    units: np.ndarray  # (U,) to go through each unit
+    rest: float  # to be read, prepared and classified
+    learning: float  # what a step takes beyond looking when everything learns
+    scoring: float  # seconds of an epoch, however many images it has
+    images: int
+
+
 class Cost(NamedTuple):
-    """Seconds of a batch: so many, and so many for each image. whole: a whole batch was timed."""
+    """Seconds of a run. frozen: (split, units) -> to compute what these units make of it, once."""
 
-    batch: float
-    image: float
-    whole: bool
-
-    def of(self, images: int, size: int) -> float:
-        """Seconds for all images, in batches of at most `size`."""
-        return self.batch * train.steps(images, size) + self.image * images
+    training: float
+    testing: float
+    frozen: dict[tuple[str, int], float]
 
 
 def estimate(question: Question, home: Path) -> dict:
     """{seconds, measured} of the study a question asks for, from its first step to its last answer.
 
-    What decides the time of a step is timed: which part of a backbone learns (frozen parts make
-    steps cheaper), penalty, rate rule, size, batch and optimizer; for each, two batches of noise
-    on random weights. So are validation, the test and, where the data set has no array of this
-    size yet, reading its images. Epochs, seeds and the candidates of an automatic rate multiply
-    it. Not counted: starting Python, saving weights, and epochs that `patience` would save.
+    Timed on noise and random weights, once for all strategies: looking at a batch, unit by unit,
+    and a step in which everything learns. What each phase costs follows (`_cost`): frozen units
+    are passed once (ftlab.features), and gradients go back no further than the first unit that
+    learns. Epochs, seeds and the candidates of an automatic rate multiply it. Not counted: starting
+    Python, saving weights, the few percent of a penalty, and epochs that `patience` would save.
     Timings are kept until the process ends.
 
     measured: whether whole batches were timed; False where smaller ones stand for them, because
@@ -58,30 +65,22 @@ def estimate(question: Question, home: Path) -> dict:
     data, settings = datasets.open_dataset(home / "data", question.data), question.settings
     train.check(settings)
     images, seconds, measured = _images(data, settings), _reading(data, settings.size), True
-    for network, plans in _plans(question, len(data.classes)).items():
-        costs = _costs(network, [phase for _, plan in plans for phase in plan.phases], settings)
-        measured &= all(cost.whole for cost in costs.values())
-        judged = images["test"] + (images["val"] if len(data.classes) == 2 else 0)  # a threshold
-        answer = costs[None].of(judged, settings.batch)
-        for strategy, plan in plans:
-            tuned = settings.lr == "auto" and "lr" not in question.knobs.get(strategy, {})
-            spared = len(tuning.GRID) - 1 if tuned else 0  # one candidate is the first seed's run
-            training = sum(p.epochs * _epoch(costs, p, settings, images) for p in plan.phases)
-            seconds += (len(question.seeds) + spared) * training + len(question.seeds) * answer
-    return {"seconds": seconds, "measured": measured}
-
-
-def _plans(question: Question, classes: int) -> dict[tuple, list[tuple[str, Plan]]]:
-    """(strategy, plan) of a question by the network that trains: the arguments of `_build`."""
-    found: dict[tuple, list[tuple[str, Plan]]] = {}
+    judged = ("test", "val") if len(data.classes) == 2 else ("test",)  # val: for a threshold
+    seeds = len(question.seeds)
     for backbone in dict.fromkeys(question.backbones):
-        layout = backbones.layout(backbone)
+        layout, frozen = backbones.layout(backbone), {}
         for strategy in strategies.parse_names(question.strategies):
             knobs = question.knobs.get(strategy, {})
-            plan = strategies.write_plan(strategy, layout, question.settings.epochs, **knobs)
-            network = backbone, classes, plan.cut_after, plan.slim_from
-            found.setdefault(network, []).append((strategy, plan))
-    return found
+            plan = strategies.write_plan(strategy, layout, settings.epochs, **knobs)
+            timing = _timing(backbone, len(data.classes), plan.slim_from, settings)
+            cost = _cost(plan, layout, timing, settings, images, judged)
+            tuned = settings.lr == "auto" and "lr" not in knobs
+            spared = len(tuning.GRID) - 1 if tuned else 0  # one candidate is the first seed's run
+            seconds += (seeds + spared) * cost.training + seeds * cost.testing
+            frozen |= cost.frozen  # every strategy finds what another has left
+            measured &= timing.images == settings.batch
+        seconds += sum(frozen.values()) * (seeds if question.weights == "random" else 1)
+    return {"seconds": float(seconds), "measured": measured}
 
 
 def _images(data: Dataset, settings: Settings) -> dict[str, int]:
@@ -102,15 +101,46 @@ def _reading(data: Dataset, size: int) -> float:
     return (time.perf_counter() - began) / len(few) * len(data.files)
 
 
-def _epoch(costs: Mapping[Kind, Cost], phase: Phase, settings: Settings, images: dict) -> float:
-    """Seconds of an epoch of a phase, validation included."""
-    batch, step = settings.batch, costs[_kind(replace(phase, rates=None))]
-    seconds = step.of(images["train"], batch) + costs[None].of(images["val"], batch)
-    if phase.rates:  # looks at the gradients of the first batches before it trains
-        looks = min(phase.rates.batches * batch, images["train"])
-        ruled = costs[_kind(phase)]
-        seconds += max(ruled.of(looks, batch) - step.of(looks, batch), 0.0)
-    return seconds
+def _cost(
+    plan: Plan, layout: Layout, timing: Timing, settings: Settings, images: dict, judged: Sequence
+) -> Cost:
+    """What a run of a plan costs; judged: the splits that are looked at in the end.
+
+    Half of what learning adds brings gradients back to the first unit that learns; the other half
+    computes those of weights, where they learn.
+    """
+    units = timing.units.copy()
+    units[plan.cut_after or len(units) :] = 0
+    still = settings.augment == "none" and not settings.flips
+    training, lowest, frozen = 0.0, len(units), {}
+    for phase in plan.phases:
+        learns = _learning(phase, layout)
+        below = int(learns.argmax()) if learns.any() else len(units)
+        above = units[below:].sum()
+        seen = above if still else units.sum()
+        share = (above + units[learns].sum()) / (2 * timing.units.sum())
+        epoch = images["train"] * (timing.rest + seen + timing.learning * share)
+        epoch += images["val"] * (timing.rest + above) + timing.scoring
+        if phase.rates:  # looks at the gradients of the first batches before it trains
+            looks = min(phase.rates.batches * settings.batch, images["train"])
+            epoch += looks * (timing.rest + seen + timing.learning)
+        training += phase.epochs * epoch
+        for split in ("train", "val") if still else ("val",):
+            frozen[split, below] = images[split] * units[:below].sum()
+        lowest = min(lowest, below)
+    testing = sum(images[split] for split in judged) * (timing.rest + units[lowest:].sum())
+    frozen |= {(split, lowest): images[split] * units[:lowest].sum() for split in judged}
+    return Cost(training, testing, frozen)
+
+
+def _learning(phase: Phase, layout: Layout) -> np.ndarray:
+    """(U,) bool: which units learn in a phase."""
+    learns = [
+        stage.name in phase.lrs or unit_name(unit) in phase.lrs
+        for stage in layout.stages
+        for unit in stage.units
+    ]
+    return np.array(learns)
 
 
 def weights_state(backbone: str) -> dict:
@@ -137,85 +167,70 @@ def _bytes(backbone: str) -> int:
 
 # --- timing ---------------------------------------------------------------------------------------
 
-Kind = tuple | None  # what of a phase decides how long a step takes; None: looking, not learning
-_known: dict[tuple, Cost] = {}
+_known: dict[tuple, Timing] = {}
 _alone = threading.Lock()  # two timings at once would disturb each other
 
 
-def _kind(phase: Phase) -> Kind:
-    return frozenset(phase.lrs), type(phase.penalty), phase.rates, phase.eval_batchnorm
-
-
-def _costs(network: tuple, phases: Sequence[Phase], settings: Settings) -> dict[Kind, Cost]:
-    """What a batch costs in each phase, with and without its rate rule, and to look at (None)."""
-    wanted: dict[Kind, Phase | None] = {None: None}
-    for phase in phases:
-        plain = replace(phase, rates=None)
-        wanted |= {_kind(plain): plain, _kind(phase): phase}
+def _timing(backbone: str, classes: int, slim_from: int | None, settings: Settings) -> Timing:
     how = ("size", "batch", "optimizer", "augment", "flips", "precision")
-    same = network, *(getattr(settings, name) for name in how)
+    key = backbone, classes, slim_from, *(getattr(settings, name) for name in how)
     with _alone:
-        missing = {kind: phase for kind, phase in wanted.items() if (same, kind) not in _known}
-        if missing:
-            built = _build(*network)
-            looking = _looked(built, FEW, settings)
-        for kind, phase in missing.items():
-            _known[same, kind] = _cost(built, phase, settings, looking, SECONDS / len(missing))
-        return {kind: _known[same, kind] for kind in wanted}
+        if key not in _known:
+            _known[key] = _timed(_build(backbone, classes, slim_from), settings)
+        return _known[key]
 
 
-def _build(backbone: str, classes: int, cut_after: int | None, slim_from: int | None) -> Network:
+def _build(backbone: str, classes: int, slim_from: int | None) -> Network:
     theta0 = weights.load(backbone, "random")
-    network = backbones.build(backbone, classes, theta0, cut_after, slim_from)
+    network = backbones.build(backbone, classes, theta0, slim_from=slim_from)
     return network.to(devices.pick(), memory_format=torch.channels_last)
 
 
-def _cost(
-    network: Network, phase: Phase | None, settings: Settings, looking: float, budget: float
-) -> Cost:
-    """From the seconds of a batch of FEW images and of one as large as the budget allows.
-
-    Args:
-        looking: seconds that a validation on FEW images takes; each epoch that is timed has one.
-        budget: seconds, about.
-    """
-
-    def seconds(images: int) -> float:
-        if phase is None:
-            return _looked(network, images, settings)
-        return max(_stepped(network, phase, images, settings) - looking, 1e-6)
-
-    few = seconds(FEW)
-    many = int(min(max(FEW * budget / (2 * few), 2 * FEW), MOST, settings.batch))
-    if many <= FEW:
-        return Cost(0.0, few / FEW, True)
-    longer = seconds(many)
-    image = min(max((longer - few) / (many - FEW), 0.0), longer / many)
-    return Cost(longer - image * many, image, many == settings.batch)
-
-
-def _looked(network: Network, images: int, settings: Settings) -> float:
-    """Seconds to validate on so many images, the faster of two."""
-    noise, taken = _noise(images, settings.size), []
-    for _ in range(2):
-        began = time.perf_counter()
-        train.validate(network, noise, settings)
-        taken.append(time.perf_counter() - began)
-    return min(taken)
-
-
-def _stepped(network: Network, phase: Phase, images: int, settings: Settings) -> float:
-    """Seconds of an epoch of one batch and a validation on FEW images, the faster of two."""
-    still = replace(phase, epochs=2, lrs=dict.fromkeys(phase.lrs, TINY))
-    epochs = train.fit(
-        network,
-        Plan((still,)),
-        _noise(images, settings.size),
-        _noise(FEW, settings.size),
-        replace(settings, patience=None),
-        seed=0,
+def _timed(network: Network, settings: Settings) -> Timing:
+    few = _looked(network, _noise(FEW, settings.size), settings).sum() / FEW
+    images = int(min(max(SECONDS / (LOOKS * few), FEW), MOST, settings.batch))
+    noise = _noise(images, settings.size)
+    rest, *units = _looked(network, noise, settings) / images
+    look = (rest + sum(units)) * images
+    validating = min(_seconds(train.validate, network, noise, settings) for _ in range(2))
+    step = max(_epoch(network, noise, settings) - validating, look)
+    return Timing(
+        np.array(units), rest, (step - look) / images, max(validating - look, 0.0), images
     )
-    return min(epoch.seconds for epoch in epochs)
+
+
+def _looked(network: Network, noise: train.Split, settings: Settings) -> np.ndarray:
+    """(1 + U,) seconds to look at a batch, outside the units and in each; the faster of two."""
+    marks: list[float] = []
+
+    def mark(*_) -> None:
+        if network.head.weight.is_cuda:
+            torch.cuda.synchronize()
+        marks.append(time.perf_counter())
+
+    hooks = [unit.register_forward_pre_hook(mark) for unit in network.units()]
+    hooks.append(network.units()[-1].register_forward_hook(mark))
+    taken = []
+    for _ in range(2):
+        marks.clear()
+        whole = _seconds(train.predict, network, noise, settings)
+        taken.append([whole - (marks[-1] - marks[0]), *np.diff(marks)])
+    for hook in hooks:
+        hook.remove()
+    return np.min(taken, axis=0)
+
+
+def _epoch(network: Network, noise: train.Split, settings: Settings) -> float:
+    """Seconds of an epoch of one batch in which everything learns, with its validation."""
+    phase = Phase(2, dict.fromkeys(network.layout().names, TINY))
+    still = replace(settings, patience=None)
+    return min(e.seconds for e in train.fit(network, Plan((phase,)), noise, noise, still, seed=0))
+
+
+def _seconds(work: Callable, *given) -> float:
+    began = time.perf_counter()
+    work(*given)
+    return time.perf_counter() - began
 
 
 def _noise(images: int, size: int) -> train.Split:

@@ -86,3 +86,27 @@ def dataset(home, class_folders) -> str:
 
     import_dataset(home / "data", str(class_folders), "bands")
     return "bands"
+
+
+# --- for the journeys, in a real browser ---
+
+
+@pytest.fixture(scope="session")
+def browser():
+    from browser import chromium
+
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """The app, whose home has a data set `bands` and no study but the one that comes with it."""
+    from browser import serving
+    from tiny import bands
+
+    home = tmp_path_factory.mktemp("journeys") / "home"
+    home.mkdir()
+    bands(home)
+    with serving(home) as found:
+        yield found

@@ -1,26 +1,23 @@
-"""The estimate before a start: it follows what is asked, is kept, and is near the truth."""
+"""The estimate before a start: it follows what is asked, and times a network once."""
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from tiny import QUICK, TINY, bands, trained
+from tiny import QUICK, TINY, bands
 
-from ftlab import estimate, runs, strategies
+from ftlab import backbones, estimate, strategies
 from ftlab.asking import Question
 from ftlab.lab import Lab
-from ftlab.records import BadInput
+from ftlab.records import BadInput, Layout, Stage
 
 ALL = tuple(strategies.STRATEGIES)
-
-
-@pytest.fixture(autouse=True)
-def own_time(monkeypatch):
-    """Seconds of this process alone, whatever else the machine is busy with."""
-    monkeypatch.setattr(time, "perf_counter", time.process_time)
+LAYOUT = Layout((Stage("a", (1,)), Stage("b", (2,)), Stage("c", (3,)), Stage("head")))
+UNITS, REST, LEARNING, SCORING = np.array([1.0, 2.0, 4.0]), 0.5, 20.0, 3.0
+WHOLE = UNITS.sum()
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +26,23 @@ def lab(tmp_path_factory):
     home.mkdir()
     bands(home)
     return Lab(home)
+
+
+@pytest.fixture
+def costs(monkeypatch):
+    """What every image costs in a backbone of three units, and how many networks are timed."""
+    timed = []
+
+    def timing(network, settings):
+        timed.append(network)
+        return estimate.Timing(UNITS, REST, LEARNING, SCORING, settings.batch)
+
+    monkeypatch.setattr(estimate, "_known", {})
+    monkeypatch.setattr(estimate, "_build", lambda *network: network)
+    monkeypatch.setattr(estimate, "_timed", timing)
+    monkeypatch.setattr(estimate, "_reading", lambda data, size: 0.0)
+    monkeypatch.setattr(estimate.backbones, "layout", lambda name: LAYOUT)
+    return timed
 
 
 def question(chosen=("full",), seeds=(0,), **settings) -> Question:
@@ -40,93 +54,104 @@ def seconds(lab, *args, **settings) -> float:
 
 
 @pytest.fixture
-def costs(monkeypatch):
-    """Every step costs what it should: 1 s a batch to look at, 10 to learn, 100 under a rule."""
-
-    def cost(network, phase, *_):
-        learning = 0 if phase is None else 110 if phase.rates else 10
-        return estimate.Cost(1.0 + learning, 0.0, True)
-
-    monkeypatch.setattr(estimate, "_known", {})
-    monkeypatch.setattr(estimate, "_cost", cost)
-    monkeypatch.setattr(estimate, "_reading", lambda data, size: 0.0)
+def n(lab):
+    """How many images each split has; with two classes a threshold is chosen on val."""
+    splits = lab.check("bands")["splits"]
+    return {**splits, "judged": splits["val"] + splits["test"]}
 
 
-def test_epochs_seeds_and_candidates_multiply_an_epoch(lab, costs):
-    data = lab.check("bands")["splits"]
-    train, val = (-(-data[split] // 8) for split in ("train", "val"))
-    judged = -(-(data["val"] + data["test"]) // 8)  # with two classes a threshold is chosen on val
-    epoch = 11 * train + val
-    assert seconds(lab, ("full",), (0,), epochs=3) == 3 * epoch + judged
-    assert seconds(lab, ("full",), (0, 1), epochs=3) == 2 * (3 * epoch + judged)
-    assert seconds(lab, ("full",), (0, 1), epochs=3, lr="auto") == 4 * 3 * epoch + 2 * judged
+def test_epochs_seeds_and_candidates_multiply_an_epoch(lab, costs, n):
+    epoch = n["train"] * (REST + WHOLE + LEARNING) + n["val"] * (REST + WHOLE) + SCORING
+    judged = n["judged"] * (REST + WHOLE)
+    assert seconds(lab, ("full",), (0,), epochs=3) == pytest.approx(3 * epoch + judged)
+    twice = seconds(lab, ("full",), (0, 1), epochs=3)
+    assert twice == pytest.approx(2 * (3 * epoch + judged))
+    tuned = seconds(lab, ("full",), (0, 1), epochs=3, lr="auto")
+    assert tuned == pytest.approx(4 * 3 * epoch + 2 * judged)
     given = replace(question(lr="auto"), knobs={"full": {"lr": 1e-3}})
-    assert lab.estimate(given)["seconds"] == 2 * epoch + judged, "its rate is not chosen"
+    assert lab.estimate(given)["seconds"] == pytest.approx(2 * epoch + judged), "nothing to choose"
 
 
-def test_a_rate_rule_costs_its_looks_before_each_epoch(lab, costs):
-    train = -(-lab.check("bands")["splits"]["train"] // 8)
-    looks = min(5, train)
+def test_what_is_frozen_is_passed_once_and_gradients_stop_above_it(lab, costs, n):
+    probe = seconds(lab, ("linear_probe",), epochs=4)
+    epochs = 4 * ((n["train"] + n["val"]) * REST + SCORING) + n["judged"] * REST
+    assert probe == pytest.approx(epochs + sum(n[s] for s in ("train", "val", "test")) * WHOLE)
+    below, above = UNITS[:2].sum(), UNITS[2]
+    part = seconds(lab, ("layer_wise",), epochs=4)
+    step = REST + above + LEARNING * above / WHOLE
+    epochs = 4 * (n["train"] * step + n["val"] * (REST + above) + SCORING)
+    epochs += n["judged"] * (REST + above)
+    assert part == pytest.approx(epochs + sum(n[s] for s in ("train", "val", "test")) * below)
+
+
+def test_a_surgical_stage_pays_for_the_gradients_that_come_back_to_it(lab, costs, n):
+    asked = replace(question(("surgical",), epochs=1), knobs={"surgical": {"stage": "a"}})
+    share = (WHOLE + UNITS[0]) / (2 * WHOLE)
+    epoch = n["train"] * (REST + WHOLE + LEARNING * share) + n["val"] * (REST + WHOLE)
+    epoch += SCORING
+    found = lab.estimate(asked)["seconds"]
+    assert found == pytest.approx(epoch + n["judged"] * (REST + WHOLE))
+
+
+def test_strategies_and_seeds_share_what_is_frozen_unless_each_starts_elsewhere(lab, costs, n):
+    probe = replace(question(("linear_probe",)), weights="bundled")
+    once = sum(n[s] for s in ("train", "val", "test")) * WHOLE
+    alone, fitted, both = (
+        lab.estimate(replace(probe, strategies=chosen))["seconds"]
+        for chosen in (("linear_probe",), ("lp_ft",), ("linear_probe", "lp_ft"))
+    )
+    assert both == pytest.approx(alone + fitted - (n["train"] + n["val"]) * WHOLE)
+    twice = lab.estimate(replace(probe, seeds=(0, 1)))["seconds"]
+    assert twice == pytest.approx(2 * alone - once)
+    assert seconds(lab, ("linear_probe",), (0, 1)) == pytest.approx(2 * alone), (
+        "from random weights"
+    )
+
+
+def test_augmented_images_pass_what_is_frozen_every_time(lab, costs, n):
+    more = seconds(lab, ("linear_probe",), epochs=5, flips=True)
+    less = seconds(lab, ("linear_probe",), epochs=4, flips=True)
+    assert more - less == pytest.approx(n["train"] * (REST + WHOLE) + n["val"] * REST + SCORING)
+
+
+def test_a_rate_rule_costs_its_looks_before_each_epoch(lab, costs, n):
+    looks = min(5 * QUICK.batch, n["train"])
     extra = seconds(lab, ("auto_rgn",)) - seconds(lab, ("full",))
-    assert extra == pytest.approx(2 * 100 * looks)
+    assert extra == pytest.approx(QUICK.epochs * looks * (REST + WHOLE + LEARNING))
 
 
-def test_train_per_class_cuts_the_images_that_are_counted(lab, costs):
+def test_what_is_cut_away_costs_nothing(lab, costs, n):
+    cut = UNITS[:2].sum()
+    epoch = n["train"] * (REST + cut + LEARNING * cut / WHOLE) + n["val"] * (REST + cut)
+    epoch += SCORING
+    found = seconds(lab, ("truncated",), epochs=1)
+    assert found == pytest.approx(epoch + n["judged"] * (REST + cut))
+
+
+def test_train_per_class_cuts_the_images_that_are_counted(lab, costs, n):
     less = seconds(lab, epochs=1) - seconds(lab, epochs=1, train_per_class=4)
-    train = -(-lab.check("bands")["splits"]["train"] // 8)
-    assert less == 11 * (train - 1)
+    assert less == pytest.approx((n["train"] - 8) * (REST + WHOLE + LEARNING))
 
 
-def test_every_strategy_is_timed_within_seconds_and_once(lab):
-    began = time.process_time()
-    first = lab.estimate(question(ALL))
-    took = time.process_time() - began
-    assert first["seconds"] > 0 and first["measured"] is True
-    assert took < 20
-    kinds = len(estimate._known)
-    began = time.process_time()
-    again = lab.estimate(question(ALL, (0, 1)))
-    assert time.process_time() - began < took / 2
-    assert again["seconds"] > 1.5 * first["seconds"] and len(estimate._known) == kinds
-
-
-def test_many_who_ask_at_once_get_one_answer(lab, monkeypatch):
-    monkeypatch.setattr(estimate, "_known", {})
-    timed, cost = [], estimate._cost
-
-    def noted(network, phase, *rest):
-        timed.append(phase)
-        return cost(network, phase, *rest)
-
-    monkeypatch.setattr(estimate, "_cost", noted)
-    monkeypatch.setattr(estimate, "_reading", lambda data, size: 0.0)
+def test_a_network_is_timed_once_however_many_strategies_and_people_ask(lab, costs):
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda _: lab.estimate(question(("linear_probe",))), range(4)))
-    assert len(timed) == 2, "looking and one kind of learning, once each"
+        answers = list(pool.map(lambda _: lab.estimate(question(ALL)), range(4)))
     assert all(answer == answers[0] for answer in answers)
+    assert len(costs) == 2, "the backbone, and with slim upper units"
+    lab.estimate(question(ALL, size=QUICK.size * 2))
+    assert len(costs) == 4
 
 
-def test_a_batch_too_large_to_try_is_not_said_to_be_measured(lab, monkeypatch):
+def test_whole_batches_are_measured_and_larger_ones_stood_for(lab, monkeypatch):
     monkeypatch.setattr(estimate, "_known", {})
+    monkeypatch.setattr(estimate, "SECONDS", 3600.0)
+    found = lab.estimate(question(ALL))
+    assert found["seconds"] > 0 and found["measured"] is True
+    timing = next(iter(estimate._known.values()))
+    assert timing.images == QUICK.batch and (timing.units > 0).all()
+    assert len(timing.units) == len(backbones.skeleton(TINY).units())
     monkeypatch.setattr(estimate, "SECONDS", 0.0)
-    assert lab.estimate(question(("linear_probe",)))["measured"] is False
-
-
-def test_a_frozen_trunk_is_cheaper_than_one_that_learns(lab):
-    plans = estimate._plans(question(("full", "linear_probe"), size=96, batch=16), 2)
-    (network, found), *rest = plans.items()
-    assert not rest, "both train the same network"
-    phases = {name: plan.phases[0] for name, plan in found}
-    costs = estimate._costs(network, list(phases.values()), replace(QUICK, size=96, batch=16))
-    step = {name: costs[estimate._kind(phase)].of(16, 16) for name, phase in phases.items()}
-    assert step["linear_probe"] < 0.8 * step["full"]
-
-
-def test_it_is_of_the_size_of_what_the_runs_then_take(lab):
-    folder = trained(lab.home, ("full", "linear_probe"), settings=replace(QUICK, epochs=4))
-    ran = sum(e.seconds for path in folder.glob("*/") for e in runs.diary(path))
-    said = seconds(lab, ("full", "linear_probe"), epochs=4)
-    assert ran / 2 < said < ran * 2
+    assert lab.estimate(question(size=64))["measured"] is False
 
 
 def test_images_that_still_have_to_be_read_are_counted(lab):

@@ -14,7 +14,6 @@ from browser import (
     FILLED,
     SHIPPED,
     TABLET,
-    chromium,
     filled,
     lacking,
     open_tab,
@@ -24,25 +23,8 @@ from browser import (
     visiting,
 )
 from dirty import good_entries, png, zipped
-from tiny import bands
 
 pytestmark = pytest.mark.skipif(bool(lacking()), reason=lacking() or "")
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    """The app, whose home has a data set `bands` and no study but the one that comes with it."""
-    home = tmp_path_factory.mktemp("journeys") / "home"
-    home.mkdir()
-    bands(home)
-    with serving(home) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from browser import chromium, filled, lacking, open_tab, serving, visiting
-from tiny import bands
+from browser import filled, lacking, open_tab, visiting
 
 pytestmark = pytest.mark.skipif(bool(lacking()), reason=lacking() or "")
 
@@ -17,22 +16,6 @@ LONG = 40  # epochs, of a moment each: enough to be stopped among them
 STUDY_MS = 180_000  # in which a study of this file surely ends, on a busy machine too
 STRATEGIES = 13  # of the study that comes with ftlab
 REPORTS = ("Learning curves", "Classes and curves", "Cost")  # tabs of charts beside the leaderboard
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    """The app, whose home has a data set `bands` and no study but the one that comes with it."""
-    home = tmp_path_factory.mktemp("studies") / "home"
-    home.mkdir()
-    bands(home)
-    with serving(home) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as found:
-        yield found
 
 
 def start(page, name: str, strategy: str, epochs: int) -> None:
