@@ -3,34 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from . import datasets, presence, schedule, strategies, studies
-from .records import BadInput, Settings
+from .records import BadInput, Question
 from .studies import Cell, Study
 
 MAX_SEEDS = 100
-
-
-@dataclass(frozen=True)
-class Question:
-    """What a study is asked: a data set, backbones, strategies and seeds, and how to train.
-
-    weights: pretrained (each backbone's own), imagenet, bundled, random, or a file's path.
-    knobs: strategy -> {knob: value}; what is not given takes the strategy's default.
-    name: of the study; "" makes one from the data set and the question.
-    """
-
-    data: str
-    backbones: Sequence[str]
-    strategies: Sequence[str]
-    seeds: Sequence[int] = (0,)
-    settings: Settings = Settings()
-    weights: str = "pretrained"
-    knobs: Mapping[str, dict] = field(default_factory=dict)
-    name: str = ""
 
 
 def ask(question: Question, home: Path, alone: bool) -> Path:

@@ -9,8 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .asking import Question
-from .records import Settings
+from .records import Question, Settings
 
 if TYPE_CHECKING:
     from .lab import Lab

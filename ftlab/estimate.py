@@ -17,10 +17,9 @@ from timm.models import is_model_pretrained
 
 from . import backbones, datasets, strategies, train, tuning, weights
 from . import device as devices
-from .asking import Question
 from .backbones import Network
 from .datasets import Dataset
-from .records import Layout, Phase, Plan, Settings, unit_name
+from .records import Layout, Phase, Plan, Question, Settings, unit_name
 
 SECONDS = 4.0  # about as long as the steps of one network may be tried
 LOOKS = 14  # what trying a batch takes, all in all, in times of looking at it once

@@ -24,8 +24,7 @@ from . import (
     watching,
     worker,
 )
-from .asking import Question
-from .records import BadInput, Layout, plan_record
+from .records import BadInput, Layout, Question, plan_record
 
 PROJECT = Path(__file__).resolve().parent.parent
 

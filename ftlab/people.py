@@ -8,9 +8,8 @@ from functools import partial
 from typing import Any
 
 from . import console, homes, queue
-from .asking import Question
 from .modes import Mode
-from .records import BadInput
+from .records import BadInput, Question
 from .strategies import parse_names
 
 NOBODY = "nobody"  # whoever cannot be told apart: may look, and owns nothing

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -130,6 +130,25 @@ class Settings:
     patience: int | None = None  # epochs without a better one before the last phase stops
     select: str = "balanced_accuracy"  # which validation value picks the best epoch
     train_per_class: int | None = None  # at most so many training images of each class
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a study is asked: a data set, backbones, strategies and seeds, and how to train.
+
+    weights: pretrained (each backbone's own), imagenet, bundled, random, or a file's path.
+    knobs: strategy -> {knob: value}; what is not given takes the strategy's default.
+    name: of the study; "" makes one from the data set and the question.
+    """
+
+    data: str
+    backbones: Sequence[str]
+    strategies: Sequence[str]
+    seeds: Sequence[int] = (0,)
+    settings: Settings = Settings()
+    weights: str = "pretrained"
+    knobs: Mapping[str, dict] = field(default_factory=dict)
+    name: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import yaml
 from packaging.specifiers import SpecifierSet
 
-from ftlab import strategies
+from ftlab import modes, strategies
 from ftlab.commands import app
 
 ROOT = Path(__file__).parent.parent
@@ -40,6 +41,16 @@ def test_every_requirement_has_its_reason():
     needed = re.findall(r"^[\w-]+", (ROOT / "requirements.txt").read_text(), flags=re.MULTILINE)
     reasons = README.split("## What it stands on")[1].split("## ")[0]
     assert set(needed) <= set(re.findall(r"[\w-]+", reasons))
+
+
+def test_the_limits_of_every_mode_are_documented():
+    rows = re.findall(r"^\| `(\w+)`: .*? \| (.*) \|$", (ROOT / "docs/app.md").read_text(), re.M)
+    written = {name: numbers.split(" | ") for name, numbers in rows}
+    limits = [f.name for f in fields(modes.Mode) if "bool" not in f.type and f.name != "name"]
+    for name in limits:
+        given = [getattr(mode, name) for mode in (modes.ONE, modes.CLASSROOM, modes.PUBLIC)]
+        assert written.pop(name) == ["none" if n is None else f"{n:,}" for n in given]
+    assert not written
 
 
 def test_a_plan_prints_as_the_readme_shows_it():

@@ -10,9 +10,8 @@ import pytest
 from tiny import QUICK, TINY, bands
 
 from ftlab import backbones, estimate, strategies
-from ftlab.asking import Question
 from ftlab.lab import Lab
-from ftlab.records import BadInput, Layout, Stage
+from ftlab.records import BadInput, Layout, Question, Stage
 
 ALL = tuple(strategies.STRATEGIES)
 LAYOUT = Layout((Stage("a", (1,)), Stage("b", (2,)), Stage("c", (3,)), Stage("head")))

@@ -8,11 +8,10 @@ from conftest import TINY
 from tiny import QUICK, ask, bands
 
 from ftlab import queue
-from ftlab.asking import Question
 from ftlab.lab import Lab
 from ftlab.modes import CLASSROOM, ONE, PUBLIC
 from ftlab.people import UNKNOWN, People
-from ftlab.records import BadInput
+from ftlab.records import BadInput, Question
 
 MODE = replace(CLASSROOM, study_epochs=8, image_px=64, waiting_studies=2, dataset_images=60)
 

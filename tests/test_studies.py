@@ -9,9 +9,8 @@ import pytest
 from tiny import QUICK, answer_bits, ask, bands, states, trained, work
 
 from ftlab import files, presence, runs, schedule, studies, train, training, tuning
-from ftlab.asking import Question
 from ftlab.lab import Lab
-from ftlab.records import BadInput
+from ftlab.records import BadInput, Question
 
 FULL, PROBE = "full-test_resnet-s0", "linear_probe-test_resnet-s0"
 AUTO = replace(QUICK, lr="auto")

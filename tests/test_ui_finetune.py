@@ -14,9 +14,8 @@ from browser import chromium, lacking, visiting
 from trainers import ALL, FakeLab, values
 
 from ftlab import strategies
-from ftlab.asking import Question
 from ftlab.modes import ONE
-from ftlab.records import BadInput, Settings
+from ftlab.records import BadInput, Question, Settings
 from ftlab.ui import finetune, parts, progress, question, watching
 
 

@@ -307,7 +307,7 @@ def workers(home):
 
 
 def test_a_queued_study_is_trained_by_a_worker_that_was_started_for_it(home, workers):
-    from ftlab.asking import Question
+    from ftlab.records import Question
 
     asked = Question("bands", ["test_resnet"], ["full"], (0,), QUICK, "random", name="asked")
     assert Lab(home).enqueue(asked, owner="class 7b") == "asked"

@@ -15,10 +15,9 @@ from conftest import TINY, pictures
 from PIL import Image
 
 from ftlab import files, runs, studies
-from ftlab.asking import Question
 from ftlab.datasets import import_dataset
 from ftlab.lab import Lab
-from ftlab.records import Settings
+from ftlab.records import Question, Settings
 
 QUICK = Settings(epochs=2, size=32, batch=8)
 OPTIONS = f"--backbone {TINY} --weights random --size 32 --epochs 2 --batch 8".split()

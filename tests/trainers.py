@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from ftlab import strategies
-from ftlab.asking import Question
-from ftlab.records import Layout, Stage, plan_record
+from ftlab.records import Layout, Question, Stage, plan_record
 from ftlab.ui.progress import METRIC
 
 RESNET = Layout(

@@ -21,9 +21,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # the app in a process of its o
 
 from browser import DESK, FADE_MS, chromium, filled, open_tab, serving, visiting  # noqa: E402
 
-from ftlab.asking import Question  # noqa: E402
 from ftlab.lab import Lab  # noqa: E402
-from ftlab.records import Settings  # noqa: E402
+from ftlab.records import Question, Settings  # noqa: E402
 
 THEMES = ("light", "dark")
 PICTURES = {"compare": "Compare", "finetune": "Fine-tune", "results": "Results", "data": "Data"}

@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .. import console
-from ..lab import Lab
 from ..records import BadInput
+
+if TYPE_CHECKING:
+    from ..lab import Lab
 
 app = typer.Typer(
     help="Which fine-tuning strategy should I use, and what does it change? Not a medical device.",
@@ -30,7 +32,9 @@ Knobs = Annotated[list[str] | None, typer.Option("--set", help="strategy.knob=va
 
 
 def lab() -> Lab:
-    """The lab of this environment; built late, so that `--help` costs nothing."""
+    """The lab of this environment; imported late, so that `--help` costs nothing."""
+    from ..lab import Lab
+
     return Lab.at_home()
 
 

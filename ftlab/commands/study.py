@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, get_type_hints
 import typer
 
 from .. import console
-from ..asking import Question
-from ..records import BadInput, Settings
+from ..records import BadInput, Question, Settings
 from . import Backbone, Data, Json, Knobs, Study, command, counter, lab, parse_knobs
 
 if TYPE_CHECKING:

@@ -17,8 +17,7 @@ from gradio.utils import get_upload_folder
 from gradio_client.utils import is_file_obj_with_meta
 from PIL import Image
 
-from ..asking import Question
-from ..records import BadInput, Settings
+from ..records import BadInput, Question, Settings
 from . import words
 
 REFERENCE = "reference"  # the study that comes with ftlab

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import gradio as gr
 
-from ..asking import Question
-from ..records import BadInput, Layout, Settings
+from ..records import BadInput, Layout, Question, Settings
 from . import drawing
 
 DEFAULT = Settings()
