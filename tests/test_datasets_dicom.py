@@ -5,43 +5,16 @@ from io import BytesIO
 import numpy as np
 import pydicom
 import pytest
+from odd_images import dicom
 from PIL import Image
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_windowing
-from pydicom.uid import ExplicitVRLittleEndian, JPEGLosslessSV1, generate_uid
+from pydicom.uid import JPEGLosslessSV1
 
 from ftlab.datasets import import_dataset, read_image, report
 from ftlab.datasets.dicom import read_dicom
 from ftlab.records import BadInput
 
 RAMP = np.tile(np.arange(256), (16, 1))
-
-
-def dicom(values, bits=None, **elements):
-    """A DICOM file as bytes; `values` (H, W) or (frames, H, W) of the stored type."""
-    values = np.asarray(values)
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = elements.pop("syntax", ExplicitVRLittleEndian)
-    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
-    meta.MediaStorageSOPInstanceUID = generate_uid()
-    ds = FileDataset(None, {}, file_meta=meta, preamble=bytes(128))
-    ds.Rows, ds.Columns = values.shape[-2:]
-    if values.ndim == 3:
-        ds.NumberOfFrames = len(values)
-    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
-    ds.BitsAllocated = 8 * values.dtype.itemsize
-    ds.BitsStored = bits or ds.BitsAllocated
-    ds.HighBit = ds.BitsStored - 1
-    ds.PixelRepresentation = int(values.dtype.kind == "i")
-    ds.PixelData = values.tobytes()
-    for name, value in elements.items():
-        setattr(ds, name, value)
-    if meta.TransferSyntaxUID.is_compressed:
-        ds.PixelData = encapsulate([ds.PixelData])
-    file = BytesIO()
-    ds.save_as(file, enforce_file_format=True)
-    return file.getvalue()
 
 
 def grey(data):

@@ -5,8 +5,10 @@ import_dataset         a folder, zip, table, .npz, DICOM, hub id or phantom -> a
 open_dataset, report   what was imported, and what the checks found
 """
 
-from .images import Picture, read_image, resize
+from .images import resize
 from .importing import import_dataset
+from .picture import Picture
+from .reading import read_image
 from .store import (
     Dataset,
     dataset_names,

@@ -77,6 +77,8 @@ def _judge(entries: list[zipfile.ZipInfo]) -> None:
             f"The zip unpacks to {unpacked / packed:.0f} times its size, as no pictures do."
         )
     ordered = sorted(entries, key=lambda entry: entry.header_offset)
+    if ordered and ordered[0].header_offset < 0:
+        raise BadInput("The zip is damaged or cut short: zip the pictures again.")
     for entry, following in zip(ordered, ordered[1:], strict=False):
         if entry.header_offset + LOCAL_HEADER + entry.compress_size > following.header_offset:
             raise BadInput("The zip's entries overlap each other: zip the pictures again.")

@@ -26,22 +26,10 @@ def read_dicom(data: bytes) -> Picture:
     """
     try:
         return _read(data)
-    except BadInput:
+    except (BadInput, MemoryError):
         raise
     except Exception as error:  # damaged files raise anything
         raise BadInput("the DICOM file is damaged or cut short") from error
-
-
-def patient(data: bytes) -> str | None:
-    """A digest of the PatientID, fit to compare patients with and for nothing else, or None."""
-    import pydicom
-
-    try:
-        header = pydicom.dcmread(BytesIO(data), stop_before_pixels=True)
-        identifier = str(header.get("PatientID") or "").strip()
-    except Exception:  # an unreadable header is reported where the picture is read
-        return None
-    return sha256(identifier.encode()).hexdigest() if identifier else None
 
 
 def _read(data: bytes) -> Picture:
@@ -80,7 +68,14 @@ def _read(data: bytes) -> Picture:
         grey, note = _grey(values, header)
         grey = 255 - grey if colour == "MONOCHROME1" else grey
         pixels = np.repeat(grey[..., None], 3, axis=2)
-    return Picture(np.ascontiguousarray(pixels), tuple(notes + ([note] if note else [])))
+    notes += [note] if note else []
+    return Picture(np.ascontiguousarray(pixels), tuple(notes), _patient(header))
+
+
+def _patient(header) -> str | None:
+    """A digest of the PatientID, fit to compare patients with and for nothing else, or None."""
+    identifier = str(header.get("PatientID") or "").strip()
+    return sha256(identifier.encode()).hexdigest() if identifier else None
 
 
 def _check_length(header, frames: int, length: int) -> None:

@@ -1,15 +1,15 @@
-"""One door for every picture: training, prediction and saliency maps see the same pixels.
+"""Decoding: training, prediction and saliency maps see the same pixels of the same file.
 
-Pictures are hostile until read. The order of the checks matters: the header says how many pixels
+Pictures are hostile until read, and `reading.read_image`, the door for all of them, has them
+decoded in a process of its own. The order of the checks matters: the header says how many pixels
 there are, and nothing that decodes (not even the EXIF of a PNG) runs before that is known.
 """
 
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from io import BytesIO
-from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
@@ -17,9 +17,10 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from ..records import BadInput
 from . import dicom, tiff
 from .levels import to_uint8
-from .picture import MAX_BYTES, Picture, check_size, too_many
+from .picture import Picture, check_size, too_many
 
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
+READERS = ("Png", "Jpeg", "Tiff", "Bmp", "Gif", "WebP")  # Pillow's names
+FORMATS = tuple(map(str.upper, READERS))
 
 UPRIGHT = {  # EXIF orientation -> what turns the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -31,25 +32,27 @@ UPRIGHT = {  # EXIF orientation -> what turns the picture upright
     8: Image.Transpose.ROTATE_90,
 }
 ORIENTATION = 0x0112  # EXIF tag
-PHOTOMETRIC, BITS, PLANAR, SAMPLE_FORMAT = 262, 258, 284, 339  # TIFF tags
+BITS, COMPRESSION, PHOTOMETRIC, PLANAR, SAMPLE_FORMAT = 258, 259, 262, 284, 339  # TIFF tags
 
 
-def read_image(source: Path | str | BinaryIO) -> Picture:
-    """The picture in a file: PNG, JPEG, TIFF, BMP, GIF, WebP or DICOM, known by its content.
+def load_readers() -> None:
+    """Load Pillow's readers for these formats; else it loads all it has with the first picture."""
+    for name in READERS:
+        import_module(f"PIL.{name}ImagePlugin")
 
-    Of several frames the first is taken (DICOM: the middle one), EXIF orientation is applied,
-    transparency is laid on white and deep grey levels are scaled to 8 bits; the notes say so.
+
+def decode(data: bytes) -> Picture:
+    """The picture in a file's bytes, as `reading.read_image` says.
 
     Raises:
-        BadInput: the picture cannot or should not be read; the message is the reason, worded to
-            follow the file's name and a colon.
+        BadInput: as there.
+        MemoryError: it does not fit into the memory there is.
     """
-    data = _bytes(source)
     if data[128:132] == b"DICM":
         return dicom.read_dicom(data)
     try:
         return _read(data)
-    except BadInput:
+    except (BadInput, MemoryError):
         raise
     except Image.DecompressionBombError as error:
         raise BadInput(too_many(int(re.search(r"\d+", str(error))[0]))) from error
@@ -68,21 +71,6 @@ def resize(pixels: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def _bytes(source: Path | str | BinaryIO) -> bytes:
-    if isinstance(source, Path | str):
-        try:
-            with open(source, "rb") as file:
-                return _bytes(file)
-        except OSError as error:
-            raise BadInput(f"the file cannot be opened ({error.strerror})") from error
-    data = source.read(MAX_BYTES + 1)
-    if not data:
-        raise BadInput("the file is empty")
-    if len(data) > MAX_BYTES:
-        raise BadInput(f"the file is larger than the {MAX_BYTES // 2**20} MB allowed")
-    return data
-
-
 def _read(data: bytes) -> Picture:
     # Pillow's warnings are left alone: they concern metadata, and the pixel count is checked here.
     with Image.open(BytesIO(data), formats=FORMATS) as image:
@@ -92,8 +80,9 @@ def _read(data: bytes) -> Picture:
         if frames > 1:
             notes.append(f"the first of {frames} frames was used")
         tags = dict(getattr(image, "tag_v2", {}))
-        if _misread(tags):
+        if _misread(tags, big_endian=data[:2] == b"MM"):
             raise ValueError("left to the second reader")
+        _scale_key(image)
         image.load()
         orientation = _orientation(image)
         rgb, note = _rgb(image, tags)
@@ -104,11 +93,20 @@ def _read(data: bytes) -> Picture:
     return Picture(np.asarray(rgb), tuple(notes))
 
 
-def _misread(tags: dict) -> bool:
+def _misread(tags: dict, big_endian: bool) -> bool:
     """Whether Pillow opens a TIFF of this kind, but gets its pixels wrong without a word."""
-    deep_planes = tags.get(PLANAR) == 2 and max(tags.get(BITS, (8,))) > 8
-    signed_bytes = tags.get(SAMPLE_FORMAT, (1,))[0] == 2 and tags.get(BITS, (8,))[0] == 8
-    return deep_planes or signed_bytes
+    deep, numbers = max(tags.get(BITS, (8,))) > 8, tags.get(SAMPLE_FORMAT, (1,))[0]
+    deep_planes = tags.get(PLANAR) == 2 and deep
+    signed_bytes = numbers == 2 and not deep
+    swapped_twice = big_endian and tags.get(COMPRESSION, 1) != 1 and deep and numbers in (2, 3)
+    return deep_planes or signed_bytes or swapped_twice
+
+
+def _scale_key(image: Image.Image) -> None:
+    """Scale the transparent grey of a PNG with its pixels: Pillow leaves it at 2 or 4 bits."""
+    depth = {"L;2": 2, "L;4": 4}.get(image.tile[0].args if image.tile else None)
+    if depth and isinstance(key := image.info.get("transparency"), int):
+        image.info["transparency"] = key * 255 // (2**depth - 1)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -144,8 +142,6 @@ def _damage(data: bytes, error: Exception) -> str:
         if data.startswith(known):
             return "the picture's header is damaged"
         return "not an image this program reads (PNG, JPEG, TIFF, BMP, GIF, WebP, DICOM)"
-    if isinstance(error, MemoryError):
-        return "there is not enough memory to decode the picture"
     if "truncated" in str(error).lower() or isinstance(error, EOFError):
         return "the picture is cut short"
     return "the picture is damaged and cannot be decoded"

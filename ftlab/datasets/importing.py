@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 from collections import Counter
@@ -16,17 +15,15 @@ from PIL import Image
 
 from ..records import BadInput
 from . import checks, masks, splits, store
-from .dicom import patient
-from .images import read_image
 from .labelling import Item, label_items
 from .listing import Listing
+from .reading import WORKERS, file_bytes, read_image
 from .sources import gather, table_columns
 from .store import Dataset, Progress
 
 UNREADABLE = 0.05  # of the images: above it the import stops
 FEW = 5  # images of a class in a split below which results mean little
 FIRST = 3  # files named in an error
-READERS = 8  # threads; each may hold a picture of 50 megapixels
 
 
 @dataclass(frozen=True)
@@ -136,7 +133,7 @@ def _read_all(
             return str(error)
 
     readings, bad = [], []
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, READERS)) as pool:
+    with ThreadPoolExecutor(WORKERS) as pool:
         for item, result in zip(items, pool.map(read, enumerate(items)), strict=True):
             if isinstance(result, str):
                 bad.append((item.name, result))
@@ -159,13 +156,12 @@ def _read(item: Item, place: str, work: Path) -> Reading:
 
     place: <class index>/<n>, of the files to write.
     """
-    picture = read_image(item.path)
-    digest, notes = None, picture.notes
-    data = item.path.read_bytes()
+    data = file_bytes(item.path)
+    picture = read_image(data)
+    notes = picture.notes
     if data[128:132] == b"DICM":
         file = f"images/{place}.png"
         Image.fromarray(picture.pixels).save(work / file)
-        digest = patient(data)
         notes = (*notes, "DICOM: the picture was kept as 8-bit PNG, the rest of the file was not")
     else:
         file = f"images/{place}{PurePosixPath(item.name).suffix.lower()}"
@@ -173,7 +169,7 @@ def _read(item: Item, place: str, work: Path) -> Reading:
     mask = f"{masks.FOLDER}/{PurePosixPath(place).name}.png"
     if not item.masks or not masks.keep(item.masks, picture.pixels.shape[:2], work / mask):
         mask = ""
-    return Reading(item, file, mask, checks.fingerprint(picture.pixels), digest, notes)
+    return Reading(item, file, mask, checks.fingerprint(picture.pixels), picture.patient, notes)
 
 
 def _checked(

@@ -18,7 +18,7 @@ def to_uint8(values: np.ndarray, bits: int | None = None) -> tuple[np.ndarray, s
 
     Args:
         values: any shape; bool, integer or float.
-        bits: declared depth; ignored where a value does not fit in it.
+        bits: declared depth; ignored above 16, and where a value does not fit in it.
 
     Raises:
         BadInput: a value is infinite or not a number.
@@ -29,11 +29,11 @@ def to_uint8(values: np.ndarray, bits: int | None = None) -> tuple[np.ndarray, s
         return values, None
     if values.dtype.kind in "ui" and values.min() >= 0 and values.max() < 2**16:
         largest = int(values.max())
-        if bits is None or largest >= 2**bits:
+        if bits is None or bits > max(DEPTHS) or largest >= 2**bits:
             bits = next(b for b in DEPTHS if largest < 2**b)
-        scaled = values * (255 / (2**bits - 1))
+        table = np.rint(np.arange(2**bits) * (255 / (2**bits - 1))).astype(np.uint8)
         rule = None if bits == 8 else f"{bits}-bit values were scaled to 8 bits"
-        return np.rint(scaled).astype(np.uint8), rule
+        return table[values], rule
     return _stretch(values)
 
 
@@ -47,7 +47,9 @@ def _stretch(values: np.ndarray) -> tuple[np.ndarray, str]:
     if high <= low:
         return np.zeros(values.shape, np.uint8), "all pixels have one value: shown as black"
     rule = "values were stretched from their 0.5 and 99.5 percentiles to 8 bits"
-    return unit_to_uint8((values - low) / (high - low)), rule
+    values -= low
+    values /= high - low
+    return unit_to_uint8(values), rule
 
 
 def unit_to_uint8(values: np.ndarray) -> np.ndarray:

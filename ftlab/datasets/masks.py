@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from ..records import BadInput
-from .images import read_image
 from .listing import endings, is_table, plain_path
+from .reading import read_image
 
 FOLDER = "masks"
 BESIDE = re.compile(r"(.+)_mask(_\d+)?", re.IGNORECASE)  # a stem; the first group is the image's

@@ -17,6 +17,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -26,8 +27,9 @@ import numpy as np
 from .. import homes
 from ..records import BadInput
 from . import splits as split_names
-from .images import read_image, resize
+from .images import resize
 from .masks import read_mask
+from .reading import WORKERS, read_image
 
 FORMAT = 1
 COLUMNS = ("file", "original", "label", "group", "split", "pixels", "mask")
@@ -91,13 +93,17 @@ class Dataset:
     def _write_array(self, path: Path, size: int, progress: Progress | None) -> None:
         shape = (len(self.files), size, size, 3)
         array = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
-        for n, file in enumerate(self.files):
+
+        def fill(n: int) -> None:
             try:
-                array[n] = resize(read_image(self.folder / file).pixels, size)
+                array[n] = resize(read_image(self.folder / self.files[n]).pixels, size)
             except BadInput as error:
-                raise self._broken(file, error) from error
-            if progress:
-                progress(n + 1, len(self.files))
+                raise self._broken(self.files[n], error) from error
+
+        with ThreadPoolExecutor(WORKERS) as pool:
+            for done, _ in enumerate(pool.map(fill, range(len(array))), 1):
+                if progress:
+                    progress(done, len(array))
         array.flush()
         with open(path, "rb") as file:
             os.fsync(file.fileno())

@@ -33,14 +33,14 @@ def read_tiff(data: bytes) -> Picture:
                 raise BadInput(f"{page.shape} values are more than one picture should hold")
             pixels, note = _rgb(page)
             frames = len(file.pages)
-    except BadInput:
+    except (BadInput, MemoryError):
         raise
     except ValueError as error:
         if "imagecodecs" in str(error):
             kind = page.compression.name
             raise BadInput(f"a TIFF compressed as {kind} needs pip install imagecodecs") from error
         raise BadInput("the TIFF is damaged or cut short") from error
-    except Exception as error:  # as in read_image: damaged bytes raise anything
+    except Exception as error:  # as in decode: damaged bytes raise anything
         raise BadInput("the TIFF is damaged or of an unusual kind") from error
     notes = [f"the first of {frames} frames was used"] if frames > 1 else []
     return Picture(pixels, tuple(notes + ([note] if note else [])))
@@ -55,7 +55,9 @@ def _rgb(page) -> tuple[np.ndarray, str | None]:
         raise BadInput(f"TIFFs with {kind} colours are not read")
     if values.ndim == 3 and values.shape[-1] not in (2, 3, 4):
         values = np.moveaxis(values, 0, -1)  # planes behind each other
-    grey, note = to_uint8(values, bits=page.bitspersample)
+    # 16 bits are how values are stored; how deep they are is not known
+    bits = page.bitspersample if page.bitspersample < 16 else None
+    grey, note = to_uint8(values, bits)
     if kind == "MINISWHITE":
         grey = 255 - grey
     if grey.ndim == 3 and kind == "RGB":
