@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
+# Characters by which a name could order a terminal about, or turn the text around it.
+ORDERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 SAY_TIME_SECONDS = 30.0  # between two estimates of the time left, where there is no bar
 
 
@@ -21,7 +24,7 @@ def emit(record: Mapping | list) -> None:
 
 def say(text: str = "", err: bool = False) -> None:
     """A line for a person, on standard output, or beside it where that holds JSON or results."""
-    print(text, file=sys.stderr if err else sys.stdout, flush=True)
+    print(ORDERS.sub("\ufffd", text), file=sys.stderr if err else sys.stdout, flush=True)
 
 
 def table(rows: Iterable[Mapping], columns: Mapping[str, Callable[[Mapping], str]]) -> None:
@@ -252,7 +255,7 @@ def progress(
         def show(event: Mapping) -> None:
             nonlocal asked
             if event["event"] in ("finished", "failed") and (line := event_line(event)):
-                bar.console.print(line, highlight=False)
+                bar.console.print(ORDERS.sub("\ufffd", line), highlight=False, markup=False)
             bar.update(task, description=event["run"])
             if time.monotonic() - asked > 1:
                 now, asked = look(), time.monotonic()

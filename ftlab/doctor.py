@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 from .records import BadInput
@@ -16,12 +17,16 @@ FLOORS = {
     "pillow": "12.3",
     "pydicom": "3.0.2",
     "safetensors": "0.5",
+    "gradio": "6.25",
 }
+APP_ALONE = ("gradio",)  # may be absent
 OPTIONAL = {
-    "gradio": "needed by the app alone",
     "pytorch_grad_cam": "needed by saliency maps alone",
     "pylibjpeg": "needed by DICOM with JPEG Lossless or JPEG-LS (`pip install ftlab[dicom]`)",
+    "playwright": "needed by tests in a browser alone",
 }
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg")  # of Linux, of Windows' Linux
 FREE_BYTES = 5 << 30
 
 
@@ -33,7 +38,8 @@ def examine(lab) -> list[dict]:
         findings.append(
             {"what": name, "ok": None, "found": "installed" if there else f"absent: {use}"}
         )
-    return findings + [_home(lab), _disk(lab), *_studies(lab), _device(), *_weights()]
+    findings += [_home(lab), _shared(lab), _disk(lab), *_studies(lab)]
+    return findings + [_device(), _gpu(), _threads(), _browser(), *_weights()]
 
 
 def _package(name: str, floor: str) -> dict:
@@ -42,9 +48,13 @@ def _package(name: str, floor: str) -> dict:
     try:
         version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return {"what": name, "ok": False, "found": f"not installed, {floor} or later is needed"}
+        if name in APP_ALONE:
+            return {"what": name, "ok": None, "found": "absent: needed by the app alone"}
+        how = f"not installed, {floor} or later is needed: `pip install -U {name}`"
+        return {"what": name, "ok": False, "found": how}
     ok = Version(version) >= Version(floor)
-    return {"what": name, "ok": ok, "found": version if ok else f"{version}, {floor} is needed"}
+    old = f"{version}, {floor} is needed: `pip install -U {name}`"
+    return {"what": name, "ok": ok, "found": version if ok else old}
 
 
 def _standing(folder: Path) -> Path:
@@ -58,13 +68,29 @@ def _home(lab) -> dict:
     return {
         "what": "home folder",
         "ok": ok,
-        "found": "writable" if ok else "not writable: set FTLAB_HOME",
+        "found": "writable" if ok else "not writable: set FTLAB_HOME to a folder that is",
     }
+
+
+def _shared(lab) -> dict:
+    """Whether the home lies where an app for several people should have it."""
+    places = {
+        "in the folder for temporary files": tempfile.gettempdir(),
+        "in the current folder": Path.cwd(),
+    }
+    home = lab.home.resolve()
+    bad = [where for where, place in places.items() if home.is_relative_to(Path(place).resolve())]
+    said = (
+        f"lies {bad[0]}: set FTLAB_HOME to another folder before serving several" if bad else "fit"
+    )
+    return {"what": "home for several people", "ok": None, "found": said}
 
 
 def _disk(lab) -> dict:
     free = shutil.disk_usage(_standing(lab.home)).free
-    return {"what": "free disk", "ok": free > FREE_BYTES, "found": f"{free / 1e9:.0f} GB"}
+    ok = free > FREE_BYTES
+    few = f", {FREE_BYTES / 1e9:.0f} GB is the least: delete studies or set FTLAB_HOME elsewhere"
+    return {"what": "free disk", "ok": ok, "found": f"{free / 1e9:.0f} GB{'' if ok else few}"}
 
 
 def _studies(lab) -> list[dict]:
@@ -79,8 +105,41 @@ def _device() -> dict:
     from . import device
 
     found = device.describe()
-    text = f"{found['device']} ({found['device_name']}), {found['threads']} threads"
+    text = f"{found['device']} ({found['device_name']})"
     return {"what": "device", "ok": None, "found": text}
+
+
+def _gpu() -> dict:
+    """Whether there is a GPU that torch cannot use."""
+    import torch
+
+    if torch.cuda.is_available():
+        return {"what": "GPU", "ok": True, "found": "used"}
+    if any(map(os.path.exists, GPU_DRIVERS)):
+        how = "here, but torch cannot use it: install torch for its CUDA version, from pytorch.org"
+        return {"what": "GPU", "ok": False, "found": how}
+    return {
+        "what": "GPU",
+        "ok": None,
+        "found": "none seen: everything runs on the CPU, more slowly",
+    }
+
+
+def _threads() -> dict:
+    """Whether torch may use the cores that this process has."""
+    import torch
+
+    used, cores = torch.get_num_threads(), len(os.sched_getaffinity(0))
+    found = f"{used} for {cores} cores"
+    if used < cores / 2:
+        found += ": unset OMP_NUM_THREADS to use more"
+    return {"what": "threads", "ok": None, "found": found}
+
+
+def _browser() -> dict:
+    there = any(map(shutil.which, BROWSERS))
+    found = "installed" if there else "absent: needed by tests in a browser alone"
+    return {"what": "chromium", "ok": None, "found": found}
 
 
 def _weights() -> list[dict]:

@@ -158,11 +158,29 @@ def test_a_session_is_whoevers_began_it(app):
         "/gradio_api/file=relative/x",
         "/gradio_api/proxy=https://example.org/",
         "/proxy=https://example.org/",
+        "/monitoring/summary",
+        "/gradio_api/vibe-edit",
+        "/gradio_api/component_server",
     ],
 )
 def test_the_server_visits_no_address_for_anybody(app, path):
     response = visit(app).get(path)
     assert response.status_code == 403
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("http://127.0.0.1:80/x.png", "https://example.org/x.png", "HTTPS://example.org"),
+        *("http://169.254.169.254/latest", "ftp://example.org/x", "file:///etc/passwd"),
+        *(" http://rebound.example/x.png", "http://[::1]/x.png"),
+    ],
+)
+def test_no_file_is_fetched_from_an_address_to_be_an_input(app, address):
+    ann = visit(app)
+    for data in ({"path": address}, [[{"deep": {"path": address, "meta": {}}}]]):
+        assert ann.post("/echo", json={"data": [data]}).status_code == 403
+    assert ann.post("/echo", json={"data": [f"see {address}"]}).status_code == 200
 
 
 def test_a_browser_is_known_by_a_cookie_that_no_script_reads(app):
@@ -204,3 +222,64 @@ def test_whoever_sends_no_cookie_is_known_by_their_address(app):
     near.get("/told")
     path = f"{app.cache}/{DIGEST}/x.png"
     assert served(near, path) and not served(far, path)
+
+
+# --- pages of other sites ---
+
+
+def outside(**options) -> TestClient:
+    """An app that takes anything, and notes what it took."""
+
+    async def take(request):
+        return PlainTextResponse("taken")
+
+    routes = [Route("/{path:path}", take, methods=["GET", "POST"])]
+    return TestClient(Starlette(routes=routes, middleware=[Middleware(door.Outside, **options)]))
+
+
+@pytest.mark.parametrize(
+    ("headers", "taken"),
+    [
+        ({}, True),
+        ({"sec-fetch-site": "same-origin", "origin": "https://elsewhere.example"}, True),
+        ({"sec-fetch-site": "none"}, True),
+        ({"origin": "http://testserver"}, True),
+        ({"origin": "https://ftlab.example", "x-forwarded-host": "ftlab.example"}, True),
+        ({"sec-fetch-site": "cross-site"}, False),
+        ({"sec-fetch-site": "same-site", "origin": "http://localhost:3000"}, False),
+        ({"origin": "http://evil.example"}, False),
+        ({"origin": "http://testserver.evil.example"}, False),
+        ({"origin": "null"}, False),
+    ],
+)
+def test_a_page_of_another_site_changes_nothing(headers, taken):
+    client = outside()
+    assert client.post("/gradio_api/upload", headers=headers).status_code == (200 if taken else 403)
+    assert client.get("/", headers=headers).status_code == 200
+    assert outside(space=True).post("/", headers=headers).status_code == 200
+
+
+def test_no_other_site_frames_the_app_but_the_page_of_its_space():
+    for space, who in ((False, "'self'"), (True, "'self' https://huggingface.co")):
+        answer = outside(space=space).get("/")
+        assert answer.headers["content-security-policy"] == f"frame-ancestors {who}"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+
+
+@pytest.mark.parametrize(
+    ("host", "served"),
+    [
+        ("localhost:7860", True),
+        ("127.0.0.1", True),
+        ("[::1]:7860", True),
+        ("evil.example", False),
+        ("localhost.evil.example", False),
+        ("127.0.0.1.evil.example:7860", False),
+        ("", False),
+    ],
+)
+def test_one_persons_app_answers_to_no_name_that_a_stranger_points_at_it(host, served):
+    answer = outside(local=True).get("/", headers={"host": host})
+    assert (answer.status_code == 200) is served
+    assert "content-security-policy" in answer.headers

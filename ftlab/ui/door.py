@@ -13,19 +13,70 @@ import os
 import re
 import secrets
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from urllib.parse import parse_qs, unquote
 
+from . import journal
+
 COOKIE = "ftlab_visitor"
 LOGIN = "access-token"  # how the names of Gradio's login cookies begin
 BODY_BYTES = 8 * 2**20  # of a request that is no upload
+FETCHED = re.compile(r"path=\s*\w+://")  # a file that the server would fetch for its input
+UPLOAD = "/gradio_api/upload"  # the path that takes files
 REMEMBERED = 100_000  # folders and sessions whose people are known
-ELSEWHERE = re.compile(r"(/gradio_api)?/(proxy=|file=(?!/))")  # addresses the server would visit
+# What is not served: addresses the server would visit, and what this app does not use of Gradio
+ELSEWHERE = re.compile(
+    r"(/gradio_api)?/(proxy=|file=(?!/)|component_server|deep_link|vibe-|undo-vibe|monitoring)"
+)
 TOLD_IN = (b"application/json", b"text/event-stream", b"text/html")
 TAIL = 400  # bytes of an answer kept back, for an address that is cut in two
 DAY = 86400
+HERE = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")  # what this machine calls itself
+HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
+FRAMED_BY = {True: b"'self' https://huggingface.co", False: b"'self'"}  # in a Space, elsewhere
+
+
+class Outside:
+    """ASGI middleware against pages of other sites: what they may frame, send and pass for.
+
+    space: a Hugging Face Space, which its own page frames and which other pages may ask.
+    local: the app of one person at this machine, to whom no other name can lead.
+    """
+
+    def __init__(self, app, space: bool = False, local: bool = False):
+        self.app, self.space, self.local = app, space, local
+        framed = (b"content-security-policy", b"frame-ancestors " + FRAMED_BY[space])
+        self.headers = [*HEADERS, framed]
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+
+        async def headed(message):
+            if message["type"] == "http.response.start":
+                there = {name.lower() for name, _ in message["headers"]}
+                more = [header for header in self.headers if header[0] not in there]
+                message = {**message, "headers": [*message["headers"], *more]}
+            await send(message)
+
+        headers = headers_of(scope)
+        if self.local and not HERE.fullmatch(headers.get(b"host", b"").decode("latin-1")):
+            return await refuse(headed, 403, "This app is at http://localhost.", "host")
+        changes = scope["method"] not in ("GET", "HEAD")
+        if changes and not self.space and _foreign(headers):
+            return await refuse(headed, 403, "Pages of other sites cannot do this.", "foreign")
+        return await self.app(scope, receive, headed)
+
+
+def _foreign(headers: dict[bytes, bytes]) -> bool:
+    """Whether a page of another site sends a request; a program that is no browser sends none."""
+    if site := headers.get(b"sec-fetch-site"):
+        return site in (b"cross-site", b"same-site")
+    origin = headers.get(b"origin")
+    hosts = (headers.get(b"host"), headers.get(b"x-forwarded-host"))
+    return origin is not None and origin.partition(b"//")[2] not in hosts
 
 
 class Door:
@@ -40,25 +91,27 @@ class Door:
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        headers = {name.lower(): value for name, value in scope["headers"]}
-        cookies = _cookies(headers)
+        headers = headers_of(scope)
+        cookies = cookies_of(headers)
         fresh = b"text/html" in headers.get(b"accept", b"") and COOKIE not in cookies
         if fresh:
             cookies[COOKIE] = secrets.token_hex(16)
         who = _who(scope, cookies)
         asked = unquote(f"{scope['path']}?{scope['query_string'].decode('latin-1')}")
         if ELSEWHERE.match(asked):
-            return await _refuse(send, 403, "This is not served here.")
+            return await refuse(send, 403, "This is not served here.", "elsewhere")
         said, receive = await _read(scope, headers, receive)
         if said is None:
-            return await _refuse(send, 413, "This request is too large.")
+            return await refuse(send, 413, "This request is too large.", "body_bytes")
+        if any(map(FETCHED.match, said)):
+            return await refuse(send, 403, "Upload the file itself.", "elsewhere")
         named = (folder for text in (asked, *said) for folder in self._in(text))
         if not all(self.told.allows(who, folder) for folder in named):
-            return await _refuse(send, 404, "There is no such file.")
+            return await refuse(send, 404, "There is no such file.", "file")
         query = parse_qs(scope["query_string"].decode("latin-1"))
         for session in (*query.get("session_hash", ()), *_sessions(scope["path"], said)):
             if not self.sessions.claim(who, session):
-                return await _refuse(send, 404, "There is no such session.")
+                return await refuse(send, 404, "There is no such session.", "session")
         cookie = [_cookie(scope, cookies[COOKIE])] if fresh else []
         return await self.app(scope, receive, self._telling(send, who, cookie))
 
@@ -121,7 +174,12 @@ def _is_token(text: str) -> bool:
     return re.fullmatch(r"[0-9a-f]{32}", text) is not None
 
 
-def _cookies(headers: dict[bytes, bytes]) -> dict[str, str]:
+def headers_of(scope) -> dict[bytes, bytes]:
+    return {name.lower(): value for name, value in scope["headers"]}
+
+
+def cookies_of(headers: dict[bytes, bytes]) -> dict[str, str]:
+    """A request's cookies; the visitor's only where it is one of ours."""
     try:
         jar = SimpleCookie(headers.get(b"cookie", b"").decode("latin-1"))
     except CookieError:
@@ -130,6 +188,13 @@ def _cookies(headers: dict[bytes, bytes]) -> dict[str, str]:
     if not _is_token(cookies.get(COOKIE, "")):
         cookies.pop(COOKIE, None)
     return cookies
+
+
+def person(scope, cookies: dict[str, str]) -> str:
+    """Who is to share fairly: a login by its name, else a browser; "" for anybody else."""
+    logins = getattr(scope.get("app"), "tokens", {})  # Gradio's, by the values of their cookies
+    names = {logins.get(value, "") for name, value in cookies.items() if name.startswith(LOGIN)}
+    return f"login:{name}" if (name := max(names, default="")) else visitor(cookies)
 
 
 def _who(scope, cookies: dict[str, str]) -> str:
@@ -153,30 +218,41 @@ async def _read(scope, headers, receive):
 
     The texts are None where the body is too large. Uploads pass unread.
     """
-    kind = headers.get(b"content-type", b"")
-    if scope["method"] not in ("POST", "PUT", "PATCH") or kind.startswith(b"multipart/"):
+    multipart = headers.get(b"content-type", b"").startswith(b"multipart/")
+    if scope["method"] not in ("POST", "PUT", "PATCH"):
         return [], receive
-    body, more = b"", True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return [], receive
-        body, more = body + message.get("body", b""), message.get("more_body", False)
-        if len(body) > BODY_BYTES:
-            return None, receive
-    once = iter([{"type": "http.request", "body": body, "more_body": False}])
-
-    async def again():
-        return next(once, None) or await receive()
-
+    if multipart and scope["path"].rstrip("/") == UPLOAD:
+        return [], receive
+    body, again = await read_body(receive, BODY_BYTES)
+    if body is None:
+        return None, receive
     try:
         return list(_texts(json.loads(body))), again
     except (ValueError, RecursionError):
         return [body.decode("latin-1")], again
 
 
+async def read_body(receive, most: int):
+    """(a request's body, `receive` that gives it once more); None where it is too large."""
+    body, more = bytearray(), True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            break
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > most:
+            return None, receive
+    once = iter([{"type": "http.request", "body": bytes(body), "more_body": more}])
+
+    async def again():
+        return next(once, None) or await receive()
+
+    return bytes(body), again
+
+
 def _texts(value) -> Iterator[str]:
-    """Every text in a JSON value; a session's name as "session_hash=..."."""
+    """Every text in a JSON value; a session's name and a file's path also as "name=..."."""
     waiting = [value]
     while waiting:
         value = waiting.pop()
@@ -187,8 +263,9 @@ def _texts(value) -> Iterator[str]:
         elif isinstance(value, dict):
             waiting.extend(value.values())
             yield from value
-            if isinstance(value.get("session_hash"), str):
-                yield f"session_hash={value['session_hash']}"
+            for name in ("session_hash", "path"):
+                if isinstance(value.get(name), str):
+                    yield f"{name}={value[name]}"
 
 
 def _sessions(path: str, texts: list[str]) -> list[str]:
@@ -198,8 +275,11 @@ def _sessions(path: str, texts: list[str]) -> list[str]:
     return named + ([beat[1]] if beat else [])
 
 
-async def _refuse(send, status: int, sentence: str) -> None:
+async def refuse(send, status: int, sentence: str, kind: str, more: Sequence = ()) -> None:
+    """Answer with a sentence, and log its kind; `more` are headers."""
+    journal.refused(kind)
     body = json.dumps({"detail": sentence}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    head = {"type": "http.response.start", "status": status, "headers": [*headers, *more]}
+    await send(head)
     await send({"type": "http.response.body", "body": body})

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 from .. import homes
 from ..records import BadInput
+from . import journal, leftovers
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")  # others may see the app, but not name files here
 WAITING = 64  # events, of all visitors together
+SESSIONS = 500  # whose state is kept, the latest
 SWEEP_SECONDS = 600
+KEPT_HOURS = 24  # of uploads and downloads, where the mode does not say
+WELCOME = (  # Gradio's page says nothing of its own where there were too many tries
+    "ftlab, for this class. Not a medical device. After ten tries in vain, wait a minute."
+)
+LEAVING_SECONDS = 2  # that an answer under way has when the app ends
+HELD = ("data", "checkpoints", "people", "queue.sqlite")  # of a home: no event gives it away
 QUIET = dict(
     footer_links=["api", "settings"],
     run_history=False,
@@ -21,6 +31,10 @@ QUIET = dict(
     ssr_mode=False,
     pwa=False,
     share=False,  # whatever the environment says: images stay here
+    show_error=False,
+    mcp_server=False,
+    strict_cors=True,
+    state_session_capacity=SESSIONS,
     quiet=True,
     _frontend=False,  # asks for no look at itself, which a busy machine answers too late
     prevent_thread_lock=True,
@@ -44,47 +58,90 @@ def launch(
         lab: a `ftlab.lab.Lab`.
         mode: default: for one person at this machine.
         users: the file of those who may log in to a classroom.
-        block: stay until Ctrl-C.
+        block: stay until Ctrl-C or SIGTERM.
     Raises:
         BadInput: the port is taken, the users' file cannot be used, or Gradio's editing mode is
             on, in which visitors may write.
     """
-    if os.environ.get("GRADIO_VIBE_MODE"):
-        raise BadInput("GRADIO_VIBE_MODE lets every visitor change the program: unset it first.")
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    os.environ.setdefault("GRADIO_TEMP_DIR", str(Path(lab.home) / "cache" / "app"))
-    from starlette.middleware import Middleware
-
+    _prepare(lab.home)
     from ..modes import Mode
     from ..passwords import checker
     from ..people import People
     from . import build
-    from .door import Door
     from .theme import CSS, theme
 
     mode = mode or Mode(paths=host in LOOPBACK)
     check = checker(users) if users else None
     own = lab if mode.name == "one" else People(lab, mode, _whose(mode.name))
-    demo = build(own, mode).queue(default_concurrency_limit=4, max_size=WAITING)
+    demo = build(own, mode)
+    demo.queue(default_concurrency_limit=4, max_size=WAITING, api_open=False)
     try:
         demo.launch(
             server_name=host,
             server_port=port,
             auth=check,
-            auth_message="ftlab, for this class. Not a medical device." if check else None,
+            auth_message=WELCOME if check else None,
             theme=theme(),
             css_paths=CSS,
             max_file_size=mode.upload_bytes,
-            app_kwargs={"middleware": [Middleware(Door, cache=os.environ["GRADIO_TEMP_DIR"])]},
+            blocked_paths=[str(Path(lab.home) / name) for name in HELD],
+            app_kwargs=_around(lab.home, mode, host),
             **QUIET,
         )
     except OSError:
         raise BadInput(f"Port {port} is taken: choose another with --port.") from None
+    demo.server.config.timeout_graceful_shutdown = LEAVING_SECONDS
     _start_beside(lab, mode)
     print(f"ftlab is at {demo.local_url}  (Ctrl-C ends it; studies go on)", flush=True)
     if block:
-        demo.block_thread()
+        _stay(demo)
     return demo
+
+
+def _prepare(home: Path) -> None:
+    """The environment as Gradio and its server shall find it."""
+    if os.environ.get("GRADIO_VIBE_MODE"):
+        raise BadInput("GRADIO_VIBE_MODE lets every visitor change the program: unset it first.")
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ.pop("GRADIO_ALLOWED_PATHS", None)
+    os.environ.setdefault("GRADIO_TEMP_DIR", str(Path(home) / "cache" / "app"))
+    os.environ.setdefault("FORWARDED_ALLOW_IPS", "")  # only a proxy that the host names is believed
+
+
+def _around(home: Path, mode, host: str) -> dict:
+    """What stands around Gradio's app: middleware, the outermost first, and /healthz."""
+    from starlette.middleware import Middleware
+
+    from . import health
+    from .door import Door, Outside
+    from .pace import Pace
+
+    space = bool(os.environ.get("SPACE_ID"))
+    local = mode.name == "one" and host in LOOPBACK
+    middleware = [
+        Middleware(Outside, space=space, local=local),
+        Middleware(Pace, mode=mode, forwarded=space),
+        Middleware(Door, cache=os.environ["GRADIO_TEMP_DIR"]),
+    ]
+    routes = [health.route(Path(home))]
+    return {"middleware": middleware, "routes": routes, "openapi_url": None}
+
+
+def _stay(demo) -> None:
+    """Serve until Ctrl-C or SIGTERM; then take no new event and leave, the worker stays."""
+    ended = Event()
+    before = {
+        number: signal.signal(number, lambda *_: ended.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    ended.wait()
+    for number, handler in before.items():  # once more ends it at once
+        signal.signal(number, handler)
+    demo.close(verbose=False)
+    journal.note("stop")
+    sys.stdout.flush()
+    os._exit(0)  # an interpreter that ends while a thread computes in torch aborts
 
 
 def _whose(mode: str) -> Callable[[], str]:
@@ -103,16 +160,22 @@ def _whose(mode: str) -> Callable[[], str]:
 
 
 def _start_beside(lab, mode) -> None:
-    """What runs beside the pages: the worker, the first answer, and tidying up."""
+    """What runs beside the pages: the log, the worker, the first answer, and tidying up."""
     from . import comparison
 
+    if mode.name != "one":  # whose terminal shows errors in full
+        os.umask(0o077)
+        journal.begin()
+        journal.note("start", mode=mode.name)
     lab.start_worker()
     Thread(target=comparison.warm, args=(lab,), daemon=True).start()
-    if mode.idle_hours:
-        Thread(target=_sweep, args=(lab.home, 3600 * mode.idle_hours), daemon=True).start()
+    Thread(target=_sweep, args=(lab.home, mode.idle_hours), daemon=True).start()
 
 
-def _sweep(home: Path, idle_seconds: float) -> None:
+def _sweep(home: Path, idle_hours: float | None) -> None:
+    cache = Path(os.environ["GRADIO_TEMP_DIR"])
     while True:
-        homes.sweep(home, idle_seconds)
+        leftovers.sweep(cache, 3600 * (idle_hours or KEPT_HOURS))
+        if idle_hours:
+            homes.sweep(home, 3600 * idle_hours)
         time.sleep(SWEEP_SECONDS)

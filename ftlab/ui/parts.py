@@ -130,14 +130,14 @@ def csv_file(rows: Sequence[Mapping[str, Any]], name: str) -> str:
     path = cache_folder() / f"{name}.csv"
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(rows[0] if rows else [])
+        writer.writerow(_cell(name) for name in (rows[0] if rows else []))
         writer.writerows([_cell(value) for value in row.values()] for row in rows)
     return str(path)
 
 
 def _cell(value: Any) -> Any:
     """A value as a spreadsheet should read it: a text that looks like a formula stays a text."""
-    formula = isinstance(value, str) and value[:1] in "=+-@\t\r" and value != ""
+    formula = isinstance(value, str) and value[:1] in "=+-@\t\r\n＝＋－＠" and value != ""
     return f"'{value}" if formula else value
 
 

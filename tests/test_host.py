@@ -1,0 +1,168 @@
+"""What the host of an app relies on: its health, its log, and that leftovers go."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import logging
+import os
+import sys
+import time
+from collections import namedtuple
+from io import StringIO
+
+import pytest
+
+pytest.importorskip("gradio")
+
+import httpx  # noqa: E402, with gradio
+from starlette.applications import Starlette  # noqa: E402
+
+from ftlab import queue  # noqa: E402
+from ftlab.records import BadInput  # noqa: E402
+from ftlab.ui import health, journal, leftovers  # noqa: E402
+
+Usage = namedtuple("Usage", "total used free")
+
+
+# --- health ---
+
+
+def asked(home) -> tuple[int, dict]:
+    transport = httpx.ASGITransport(Starlette(routes=[health.route(home)]))
+
+    async def ask():
+        async with httpx.AsyncClient(transport=transport, base_url="http://app") as client:
+            return await client.get("/healthz")
+
+    answer = asyncio.run(ask())
+    assert str(home) not in answer.text and answer.headers["cache-control"] == "no-store"
+    return answer.status_code, answer.json()
+
+
+def wait_in(home) -> None:
+    (home / "checkpoints" / "x").mkdir(parents=True)
+    queue.add(home, home / "checkpoints" / "x", "ann")
+
+
+def test_a_home_at_rest_is_well(tmp_path):
+    status, found = asked(tmp_path)
+    assert status == 200 and found["ok"] and (found["waiting"], found["worker"]) == (0, False)
+    assert found["worker_seconds"] is None
+
+
+def test_a_study_that_waits_for_no_worker_is_a_fault_and_with_one_it_is_none(tmp_path):
+    wait_in(tmp_path)
+    status, found = asked(tmp_path)
+    assert (status, found["ok"], found["waiting"], found["worker"]) == (503, False, 1, False)
+    with open(tmp_path / "worker.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.utime(tmp_path / "worker.lock", (0, time.time() - 60))
+        status, found = asked(tmp_path)
+        assert (status, found["worker"]) == (200, True)
+        assert 60 <= found["worker_seconds"] < 70
+
+
+def test_a_disk_that_is_full_and_a_queue_that_cannot_be_used_are_faults(tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(health.shutil, "disk_usage", lambda _: Usage(1, 1, 10**6))
+        status, found = asked(tmp_path)
+        assert status == 503 and found["queue"] and found["free_gb"] == 0
+
+    def locked(home):
+        raise BadInput("The queue cannot be used: database is locked.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(health.queue, "listed", locked)
+        status, found = asked(tmp_path)
+        assert (status, found["queue"]) == (503, False)
+    monkeypatch.setattr(health, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(health.queue, "listed", lambda home: time.sleep(1))
+    assert asked(tmp_path) == (503, {"ok": False, "queue": False})
+
+
+# --- the log ---
+
+
+@pytest.fixture
+def lines(monkeypatch):
+    """Lines of the log, as the host sees them."""
+    loggers = [logging.getLogger(name) for name in ("ftlab", "uvicorn")]
+    before = [(logger, logger.handlers, logger.level) for logger in loggers]
+    written = StringIO()
+    monkeypatch.setattr(sys, "stderr", written)
+    monkeypatch.setattr(journal, "_refused", {})
+    journal.begin()
+    yield lambda: [json.loads(line) for line in written.getvalue().splitlines()]
+    for logger, handlers, level in before:
+        logger.handlers = handlers
+        logger.setLevel(level)
+
+
+def fail(name: str) -> None:
+    try:
+        raise RuntimeError(f"/home/{name}/x.png cannot be read")
+    except RuntimeError:
+        logging.getLogger("ftlab.ui").exception("%s failed", name)
+
+
+def test_an_error_is_logged_by_its_place_and_an_id_and_says_nothing_of_anybody(lines):
+    for name in ("ann", "ben"):
+        fail(name)
+    first, second = lines()
+    assert (first["event"], first["kind"], len(first["id"])) == ("error", "RuntimeError", 8)
+    assert first["id"] == second["id"] and first["at"][0].startswith("test_host.py:")
+    assert not {"ann", "ben", "home"} & set(
+        json.dumps([first, second]).replace("/", '"').split('"')
+    )
+
+
+def test_a_warning_of_the_server_is_a_place_only(lines):
+    logging.getLogger("uvicorn.error").warning("Invalid request from %s", "10.0.0.9")
+    (line,) = lines()
+    assert line["event"] == "warning" and "10.0.0.9" not in json.dumps(line)
+
+
+def test_many_refusals_of_a_kind_are_one_line_a_second(lines, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(journal.time, "monotonic", lambda: now[0])
+    for second in range(3):
+        now[0] = 100.0 + 1.1 * second
+        for _ in range(50):
+            journal.refused("login_rate")
+    journal.refused("file")
+    told = [(line["kind"], line["times"]) for line in lines()]
+    assert told == [("login_rate", 1), ("login_rate", 50), ("login_rate", 50), ("file", 1)]
+
+
+# --- leftovers ---
+
+
+def test_what_is_old_goes_and_what_is_new_or_anothers_stays(tmp_path):
+    digest, run = "ab" * 32, "cd" * 8
+    gone = [f"{digest}/x.png", "tmpab12_x", f"downloads/{run}/t.csv"]
+    kept = ["notes.txt", "mine/x.png", "downloads/readme"]
+    for name in (*gone, *kept):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    assert leftovers.sweep(tmp_path, 60) == 0
+    time.sleep(0.02)
+    assert leftovers.sweep(tmp_path, 0.01) == len(gone)
+    found = {str(f.relative_to(tmp_path)) for f in tmp_path.rglob("*") if f.is_file()}
+    assert found == set(kept)
+    assert not (tmp_path / digest).exists() and not (tmp_path / "downloads" / run).exists()
+    assert leftovers.sweep(tmp_path / "nowhere", 0) == 0
+
+
+def test_a_link_among_leftovers_leads_nowhere(tmp_path):
+    outside = tmp_path / "outside"
+    (outside / "deep").mkdir(parents=True)
+    (outside / "deep" / "x.png").write_text("x")
+    cache = tmp_path / "cache"
+    (cache / ("ab" * 32)).mkdir(parents=True)
+    (cache / ("ab" * 32) / "link").symlink_to(outside)
+    (cache / ("cd" * 32)).symlink_to(outside)
+    time.sleep(0.02)
+    leftovers.sweep(cache, 0.01)
+    assert (outside / "deep" / "x.png").exists()
