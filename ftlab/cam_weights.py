@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .backbones import Network
 
@@ -19,7 +19,7 @@ class Work(NamedTuple):
     """What weights can be made of beside activations and gradients."""
 
     network: Network
-    above: Network  # what lies above the unit, in eval mode; its input are features
+    above: nn.Module  # what lies above the unit, in eval mode; its input are features
     x: Tensor  # (B, 3, H, W)
     features: Tensor  # (B, F, h, w)
     targets: Sequence[int]

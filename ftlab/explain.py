@@ -32,11 +32,15 @@ REMOVED = (10, 20, 30, 40, 50, 60, 70, 80, 90)  # per cent of the pixels, for RO
 
 @dataclass(frozen=True)
 class Seen:
-    """What one forward pass leaves: features (B, F, h, w) of a unit, and logits (B, C)."""
+    """What one forward pass leaves: features (B, F, h, w) of a unit, and logits (B, C).
+
+    network: the one that was looked through, in eval mode; see `_still`.
+    """
 
     features: Tensor
     logits: Tensor
     unit: int
+    network: Network
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,7 @@ def look(network: Network, x: Tensor, layer: str | None = None, precision="float
         logits = model.classify(model.run(features.clone(), after=unit))
     if at and min(features.shape[2:]) < PLACES:
         features, unit = earlier, at
-    return Seen(features.float(), logits.float(), unit)
+    return Seen(features.float(), logits.float(), unit, model)
 
 
 def saliency(
@@ -164,22 +168,22 @@ def saliency(
     targets = [target] * len(x) if isinstance(target, int) else list(map(int, target))
     if not all(0 <= t < seen.logits.shape[1] for t in targets):
         raise BadInput(f"There is no class {targets}: classes are 0 to {seen.logits.shape[1] - 1}.")
-    raws = _raw(kind, network, x, seen, targets)
+    raws = _raw(kind, x, seen, targets)
     if method == "eigencam":  # a component's sign is arbitrary: Chung & Ying 2025, eq. 13
         raws = np.stack([-raw if raw.max() < -raw.min() else raw for raw in raws])
     size = tuple(x.shape[2:])
     return [Saliency(_scaled(r, size), r, t) for r, t in zip(raws, targets, strict=True)]
 
 
-def _raw(kind: type, network: Network, x: Tensor, seen: Seen, targets: list[int]) -> np.ndarray:
+def _raw(kind: type, x: Tensor, seen: Seen, targets: list[int]) -> np.ndarray:
     """The library's maps (B, h, w) before it cuts off negative values, scales and resizes."""
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-    above = _still(network, seen.unit)
-    cam = kind(above, [above.units()[seen.unit - 1][0]])
+    above = _Above(seen.network, seen.unit)
+    cam = kind(above, [above.opening[0]])
     with torch.inference_mode(False), torch.enable_grad():
         features = seen.features.clone().requires_grad_()
-        cam.work = cam_weights.Work(_still(network), above, x, seen.features, targets)
+        cam.work = cam_weights.Work(seen.network, above, x, seen.features, targets)
         try:
             cam(features, [ClassifierOutputTarget(t) for t in targets])
         finally:  # not its `with` block, which swallows an IndexError
@@ -187,20 +191,31 @@ def _raw(kind: type, network: Network, x: Tensor, seen: Seen, targets: list[int]
     return np.float32(cam.raw)
 
 
-def _still(network: Network, above: int = 0) -> Network:
-    """The network in eval mode; above a unit: a copy that takes that unit's output for its x.
-
-    A copy shares the tensors and asks for no gradient.
-    """
-    if not above and not any(module.training for module in network.modules()):
+def _still(network: Network) -> Network:
+    """The network in eval mode, asking for no gradient: itself, or a copy that shares tensors."""
+    learns = (p.requires_grad for m in network.modules() for p in m.parameters(recurse=False))
+    if not any(learns) and not any(module.training for module in network.modules()):
         return network
     shared = {id(b): b for b in network.buffers()}
     shared |= {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in network.parameters()}
-    for number, unit in enumerate(network.units()[:above], start=1):
-        shared[id(unit)] = (
-            nn.Sequential(nn.Identity(), _Copy()) if number == above else nn.Identity()
-        )
     return copy.deepcopy(network, shared).eval()
+
+
+class _Above(nn.Module):
+    """What lies above a unit, as a network that takes that unit's output for its x."""
+
+    def __init__(self, network: Network, unit: int):
+        super().__init__()
+        self.opening = nn.Sequential(nn.Identity(), _Copy())  # of its own: hooks are put there
+        self.units = nn.ModuleList(network.units()[unit:])
+        self.head, self.classify = network.head, network.classify
+        self.eval()
+
+    def forward(self, features: Tensor) -> Tensor:
+        features = self.opening(features)
+        for unit in self.units:
+            features = unit(features)
+        return self.classify(features)
 
 
 class _Copy(nn.Module):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from PIL import Image
 
@@ -9,6 +11,7 @@ from PIL import Image
 INFERNO = "000004 160b39 420a68 6a176e 932667 bc3754 dd513a f37819 fca50a f6d746 fcffa4"
 
 
+@cache
 def colours() -> np.ndarray:
     """The colour of 0, 1/255 .. 1: (256, 3) float32 in 0..255."""
     anchors = np.array([list(bytes.fromhex(anchor)) for anchor in INFERNO.split()])
@@ -23,11 +26,17 @@ def overlay(pixels: np.ndarray, map: np.ndarray, opacity: float = 0.8) -> np.nda
     The map is as opaque as it is high: where there is no evidence the picture is as it was.
     """
     height, width = pixels.shape[:2]
-    stretched = Image.fromarray(map).resize((width, height), Image.Resampling.BILINEAR)
-    value = np.asarray(stretched).clip(0, 1)
-    alpha = opacity * value[..., None]
-    painted = colours()[np.uint8(255 * value + 0.5)]
-    return np.uint8((1 - alpha) * pixels + alpha * painted + 0.5)
+    value = Image.fromarray(np.uint8(255 * map.clip(0, 1) + 0.5))
+    value = value.resize((width, height), Image.Resampling.BILINEAR)
+    alpha = value.point([round(opacity * level) for level in range(256)])
+    value.putpalette(palette())
+    return np.asarray(Image.composite(value.convert("RGB"), Image.fromarray(pixels), alpha))
+
+
+@cache
+def palette() -> bytes:
+    """The colours, as Pillow wants them."""
+    return colours().round().astype(np.uint8).tobytes()
 
 
 def mask_scores(map: np.ndarray, mask: np.ndarray) -> dict[str, float | bool | None]:

@@ -217,6 +217,7 @@ def recall(folder: Path, cache: Path) -> tuple[Network, dict]:
     with _lock:
         if stamp not in _kept:
             network, question = restore(folder, cache)
+            network.to(memory_format=torch.channels_last)  # as it was trained, and faster
             _kept[stamp] = network.requires_grad_(False), question
             while len(_kept) > 1 and sum(_bytes(n) for n, _ in _kept.values()) > KEPT_BYTES:
                 _kept.popitem(last=False)

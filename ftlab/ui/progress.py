@@ -63,12 +63,16 @@ def _reasons(watched: Mapping) -> str:
 
 
 def table(watched: Mapping, diaries: Diaries) -> str:
-    """HTML: a row a strategy, a column a seed; state, epochs, best validation value so far."""
+    """HTML: a row a strategy, a column a seed; state, epochs, best validation value so far.
+
+    The mean is that of the seeds that have finished, as soon as one has.
+    """
     rows = watched["runs"]
     seeds = sorted({row["seed"] for row in rows})
     lines = []
     for (backbone, strategy), own in _by_strategy(rows).items():
-        bests = [best for row in own if (best := _best(diaries.get(row["run"], ()))) is not None]
+        counted = [row for row in own if row["state"] == "finished"] or own
+        bests = [b for row in counted if (b := _best(diaries.get(row["run"], ()))) is not None]
         by_seed = {row["seed"]: row for row in own}
         cells = "".join(_cell(by_seed.get(seed), diaries) for seed in seeds)
         mean = parts.percent(fmean(bests)) if bests else parts.NONE
@@ -90,8 +94,9 @@ def _cell(row: Mapping | None, diaries: Diaries) -> str:
     if row is None:
         return "<td></td>"
     diary, state = diaries.get(row["run"], ()), row["state"]
-    done = f"{row['epochs_done']} of {row['epochs']} epochs"
-    text = parts.percent(_best(diary)) if diary else done if row["epochs_done"] else state
+    epochs = max(row["epochs_done"], len(diary))  # the diary is read a moment later
+    done = f"{epochs} of {row['epochs']} epochs"
+    text = parts.percent(_best(diary)) if diary else done if epochs else state
     if diary and state not in ("finished", "queued"):
         text += f", {state}, {done}"
     return (
