@@ -91,7 +91,7 @@ def dataset(home, class_folders) -> str:
 # --- for the journeys, in a real browser ---
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # no longer: its event loop would be in the way of others
 def browser():
     from browser import chromium
 
