@@ -58,8 +58,13 @@ def _take(file, seconds: float = 1.0) -> bool:
 
 def locked(folder: Path) -> bool:
     """Whether somebody is at work on the study now."""
+    return held(folder / "lock")
+
+
+def held(lock: Path) -> bool:
+    """Whether some process holds the lock that is this file."""
     try:
-        with open(folder / "lock") as file:
+        with open(lock) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False

@@ -112,12 +112,9 @@ def ensure(home: Path) -> bool:
     """Start a worker of its own, which outlives this process, if none serves; whether it did."""
     home = homes.trunk(home)
     home.mkdir(parents=True, exist_ok=True)
-    with open(home / "worker.lock", "a") as lock, open(home / "worker.log", "a") as log:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        fcntl.flock(lock, fcntl.LOCK_UN)  # it is the worker's to hold
+    if presence.held(home / "worker.lock"):
+        return False
+    with open(home / "worker.log", "a") as log:
         subprocess.Popen(
             [sys.executable, "-m", "ftlab", "worker"],
             env={**os.environ, "FTLAB_HOME": str(home)},

@@ -19,6 +19,7 @@ import urllib.request
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = os.environ.get("FTLAB_CHROMIUM") or next(
@@ -52,16 +53,24 @@ def lacking() -> str | None:
 @contextlib.contextmanager
 def serving(home: Path, *command: str) -> Iterator[str]:
     """The address of the app (or of another script that reads FTLAB_PORT) with that home."""
+    with process_of(home, *command) as served:
+        yield served.address
+
+
+@contextlib.contextmanager
+def process_of(home: Path, *command: str, **environment: str) -> Iterator[SimpleNamespace]:
+    """{address, port, process, log} of the app, or of another script, once it answers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     home.mkdir(parents=True, exist_ok=True)
     own = {"FTLAB_HOME": str(home), "FTLAB_PORT": str(port), "OMP_NUM_THREADS": "1"}
     offline = {"HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
-    with open(home / "app.log", "w") as log:
+    written = home / "app.log"
+    with open(written, "w") as log:
         process = subprocess.Popen(
             [sys.executable, *(command or ("app.py",))],
-            env={**os.environ, **offline, **own},
+            env={**os.environ, **offline, **own, **environment},
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -70,8 +79,8 @@ def serving(home: Path, *command: str) -> Iterator[str]:
         )
     address = f"http://127.0.0.1:{port}/"
     try:
-        _wait(process, address, home / "app.log")
-        yield address
+        _wait(process, address, written)
+        yield SimpleNamespace(address=address, port=port, process=process, log=written)
     finally:
         process.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -8,18 +8,15 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
-from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("gradio")
 
 import httpx  # noqa: E402, with gradio
-from browser import ROOT, _end, _wait  # noqa: E402
+from browser import ROOT, process_of  # noqa: E402
 
 from ftlab.passwords import give  # noqa: E402
 
@@ -49,34 +46,11 @@ def room(tmp_path_factory):
     home.mkdir()
     users = home / "class.txt"
     passwords = give(users, ["ann", "ben"])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    own = {"FTLAB_HOME": str(home), "FTLAB_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    with open(folder / "app.log", "w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "app.py", "--classroom", str(users), "--limit", "upload_bytes=100000"],
-            env={**os.environ, **own, "GRADIO_ALLOWED_PATHS": "/", "HF_HUB_OFFLINE": "1"},
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        _wait(process, f"{address}/healthz", folder / "app.log")
-        yield SimpleNamespace(
-            address=address,
-            port=port,
-            home=home,
-            passwords=passwords,
-            process=process,
-            log=folder / "app.log",
-        )
-    finally:
-        _end(home)
-        process.wait(10)
+    command = ("app.py", "--classroom", str(users), "--limit", "upload_bytes=100000")
+    with process_of(home, *command, GRADIO_ALLOWED_PATHS="/") as served:
+        served.address = served.address.rstrip("/")
+        served.home, served.passwords = home, passwords
+        yield served
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from . import Json, command, lab
 
 Images = Annotated[list[Path], typer.Argument(help="Image files.")]
 OfStudy = Annotated[str, typer.Option("--study", help="A study of `ftlab studies`.")]
+NAMED = 3  # runs that could not be asked, of which a study may have many
 
 
 @command
@@ -158,6 +159,7 @@ def _percent(share: float | None) -> str:
 
 
 def _closing(answer: dict) -> None:
-    for run in answer["without_weights"]:
-        console.say(f"{run} is here without its weights.")
+    if absent := answer["without_weights"]:
+        more = f" and {len(absent) - NAMED} more" if len(absent) > NAMED else ""
+        console.say(f"Not asked, being here without weights: {', '.join(absent[:NAMED])}{more}.")
     console.say("Not a medical device.")

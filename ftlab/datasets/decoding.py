@@ -34,6 +34,7 @@ STATM = Path("/proc/self/statm")  # its first number: pages of address space
 
 
 def main() -> None:
+    """Answer until the questions end, or until a copy ends in a way that is not foreseen."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not get between the answers
     load_readers()

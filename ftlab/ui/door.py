@@ -175,6 +175,7 @@ def _is_token(text: str) -> bool:
 
 
 def headers_of(scope) -> dict[bytes, bytes]:
+    """A request's headers by their names in lower case; the last of those that are repeated."""
     return {name.lower(): value for name, value in scope["headers"]}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import time
@@ -13,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from .. import queue
+from .. import presence, queue
 from ..records import BadInput
 
 FREE_BYTES = 1 << 30  # below which uploads and checkpoints are about to fail
@@ -48,7 +47,7 @@ def examine(home: Path) -> dict:
     except BadInput:
         rows, writable = [], False
     free = shutil.disk_usage(home).free
-    worker = _held(home / "worker.lock")
+    worker = presence.held(home / "worker.lock")
     return {
         "ok": writable and free > FREE_BYTES and (worker or not rows),
         "queue": writable,
@@ -57,17 +56,6 @@ def examine(home: Path) -> dict:
         "worker": worker,
         "worker_seconds": _silent(home, rows),
     }
-
-
-def _held(lock: Path) -> bool:
-    try:
-        with open(lock) as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 def _silent(home: Path, rows: list[dict]) -> float | None:
