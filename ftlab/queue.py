@@ -77,10 +77,17 @@ def remove(home: Path, folder: Path) -> None:
         queue.execute("DELETE FROM jobs WHERE study = ?", (key(home, folder),))
 
 
+def served(home: Path, row: dict) -> None:
+    """Take off the queue what one row asked for: a study asked for again since stays in it."""
+    with _open(home) as queue:
+        queue.execute("DELETE FROM jobs WHERE position = ?", (row["position"],))
+
+
 def listed(home: Path) -> list[dict]:
     """What waits or runs, in the order of service.
 
-    [{study, owner, pid, pid_start, run, attempts, seconds, limit_seconds}]
+    [{position, study, owner, pid, pid_start, run, attempts, seconds, limit_seconds}]; a position
+    is given once and never again.
     """
     if not (homes.trunk(home) / NAME).exists():  # looking makes no queue
         return []
@@ -88,12 +95,17 @@ def listed(home: Path) -> list[dict]:
         return [dict(row) for row in queue.execute(ORDER)]
 
 
-def note(home: Path, folder: Path, **columns) -> bool:
-    """Write columns of a study's row; whether it is (still) in the queue."""
+def row(home: Path, folder: Path) -> dict | None:
+    """The row of a study, as in `listed`; None where it neither waits nor is at work."""
+    return next((row for row in listed(home) if row["study"] == key(home, folder)), None)
+
+
+def note(home: Path, row: dict, **columns) -> bool:
+    """Write columns of a row; whether it is (still) in the queue."""
     names = ", ".join(f"{name} = ?" for name in columns)
-    change = f"UPDATE jobs SET {names} WHERE study = ?"
+    change = f"UPDATE jobs SET {names} WHERE position = ?"
     with _open(home) as queue:
-        return bool(queue.execute(change, (*columns.values(), key(home, folder))).rowcount)
+        return bool(queue.execute(change, (*columns.values(), row["position"])).rowcount)
 
 
 def serve(home: Path, owner: str) -> None:

@@ -87,16 +87,17 @@ def stop(pid: int, pid_start: float | None) -> None:
 
 def stop_study(home: Path, folder: Path) -> bool:
     """Stop whoever works on a study and take it off the queue; whether somebody was."""
-    rows = [row for row in queue.listed(home) if row["study"] == queue.key(home, folder)]
+    row = queue.row(home, folder)
     queue.remove(home, folder)
     _mark_stopped(folder)
     at_work = presence.at_work(folder)
-    jobs = {(row["pid"], row["pid_start"]) for row in rows}  # one that starts holds no lock yet
+    jobs = {(row["pid"], row["pid_start"])} if row else set()  # one that starts holds no lock yet
     jobs |= {(at_work["pid"], at_work["start"])} if at_work else set()
     jobs = {job for job in jobs if poll(*job)}
     for job in jobs:
         stop(*job)
-    _mark_stopped(folder)  # again: a job that had just begun took the mark away
+    if not queue.row(home, folder):  # nobody has asked for it again meanwhile
+        _mark_stopped(folder)  # a job that had just begun took the mark away
     return bool(jobs)
 
 
@@ -175,7 +176,7 @@ def serve(home: Path, until_empty: bool, stopped: StopFlag) -> Iterator[dict]:
 def _attend(home: Path, folder: Path, row: dict, stopped: StopFlag) -> Iterator[dict]:
     """Start (or adopt) the job of one study and see it to its end, or to that of its turn."""
     if not (folder / "study.json").exists():
-        queue.remove(home, folder)
+        queue.served(home, row)
         return
     job = row["pid"], row["pid_start"]
     other = presence.at_work(folder)
@@ -187,7 +188,7 @@ def _attend(home: Path, folder: Path, row: dict, stopped: StopFlag) -> Iterator[
     else:
         job = start(folder)
         queue.serve(home, row["owner"])
-        if not queue.note(home, folder, pid=job[0], pid_start=job[1]):
+        if not queue.note(home, row, pid=job[0], pid_start=job[1]):
             stop(*job)  # taken off the queue meanwhile
             return
         yield {"study": folder.name, "event": "started"}
@@ -204,7 +205,7 @@ def _attend(home: Path, folder: Path, row: dict, stopped: StopFlag) -> Iterator[
         if over := _over(home, row, time.monotonic() - began, written > before):
             stop(*job)
             spent = row["seconds"] + time.monotonic() - began
-            queue.note(home, folder, pid=None, pid_start=None, seconds=spent)
+            queue.note(home, row, pid=None, pid_start=None, seconds=spent)
             yield {"study": folder.name, "event": _put_back(home, folder, row, over)}
             return
     yield {"study": folder.name, "event": _after(home, folder, row)}
@@ -227,33 +228,37 @@ def _over(home: Path, row: dict, seconds: float, epoch_ended: bool) -> str:
 def _put_back(home: Path, folder: Path, row: dict, over: str) -> str:
     """What becomes of a study whose job was ended before its time: it waits again, or fails."""
     if studies.state(folder, studies.read(folder)) == "finished":  # just so
-        queue.remove(home, folder)
+        queue.served(home, row)
         return "finished"
     if over == "turn":
         return "waits for its next turn"
     minutes = round(row["limit_seconds"] / 60, 1)
     runs.fail(folder, f"This took the {minutes:g} minutes it may take here; what is done is kept.")
-    queue.remove(home, folder)
+    queue.served(home, row)
     return "failed"
 
 
 def _after(home: Path, folder: Path, row: dict) -> str:
-    """Decide, from the study's folder, whether the job that ended is done, stopped or died."""
+    """Decide, from the study's folder, whether the job that ended is done, stopped or died.
+
+    Only this row is touched: who resumes a study that has just stopped has written another.
+    """
     state = studies.state(folder, studies.read(folder))
     if state in ("finished", "failed", "stopped"):
-        queue.remove(home, folder)
+        queue.served(home, row)
         return state
     left = files.read_json(folder / "worker.json")  # left behind by a process that was killed
     run = (left and left["at"]) or ""
     attempts = row["attempts"] + 1 if row["run"] == run else 1
-    queue.note(home, folder, pid=None, pid_start=None, run=run, attempts=attempts)
+    if not queue.note(home, row, pid=None, pid_start=None, run=run, attempts=attempts):
+        return "stopped"
     if attempts < ATTEMPTS:
         return f"died at {run or 'its start'}, starting again"
     reason = f"This took its interpreter down {ATTEMPTS} times; memory may be too small for it."
     runs.fail(folder / run, reason)
     if run:
         return f"{run} failed, going on"
-    queue.remove(home, folder)
+    queue.served(home, row)
     return "failed"
 
 

@@ -65,6 +65,21 @@ def test_whoever_was_served_longest_ago_comes_first(tmp_path):
 
 def test_a_study_at_work_stands_first(tmp_path):
     add(tmp_path, "first", "second")
-    assert queue.note(tmp_path, tmp_path / "checkpoints" / "second", pid=1, pid_start=1.0)
+    second = queue.row(tmp_path, tmp_path / "checkpoints" / "second")
+    assert queue.note(tmp_path, second, pid=1, pid_start=1.0)
     assert order(tmp_path) == ["second", "first"]
-    assert not queue.note(tmp_path, tmp_path / "checkpoints" / "third", pid=1)
+    assert queue.row(tmp_path, tmp_path / "checkpoints" / "third") is None
+
+
+def test_a_study_that_is_asked_for_again_is_another_row(tmp_path):
+    folder = tmp_path / "checkpoints" / "study"
+    add(tmp_path, "study")
+    first = queue.row(tmp_path, folder)
+    queue.remove(tmp_path, folder)
+    add(tmp_path, "study")
+    assert not queue.note(tmp_path, first, pid=1)
+    queue.served(tmp_path, first)
+    again = queue.row(tmp_path, folder)
+    assert again["pid"] is None and again["position"] > first["position"]
+    queue.served(tmp_path, again)
+    assert order(tmp_path) == []

@@ -251,13 +251,13 @@ def test_a_foreign_process_with_a_reused_number_is_never_touched(home):
         assert not worker.poll(stranger.pid, start - 1) and not worker.poll(stranger.pid, None)
         worker.stop(stranger.pid, start - 1)
         queue.add(home, home / "checkpoints" / "reused")
-        queue.note(home, home / "checkpoints" / "reused", pid=stranger.pid, pid_start=start - 1)
+        queue.note(home, queue.row(home, folder), pid=stranger.pid, pid_start=start - 1)
         files.write_json(folder / "worker.json", {"pid": stranger.pid, "start": start, "run": RUN})
         assert presence.at_work(folder) is None, "nobody holds the lock"
         assert not worker.stop_study(home, folder)
         assert stranger.poll() is None
         queue.add(home, ask(home, name="reused"))
-        queue.note(home, home / "checkpoints" / "reused", pid=stranger.pid, pid_start=start - 1)
+        queue.note(home, queue.row(home, folder), pid=stranger.pid, pid_start=start - 1)
         assert serve(home) == [("reused", "started"), ("reused", "finished")]
         assert stranger.poll() is None
     finally:
@@ -334,6 +334,57 @@ def test_a_stopped_study_is_resumed_and_what_failed_is_forgiven(home, monkeypatc
     assert (after["state"], after["ahead"]) == ("queued", 1)
     assert began == [home] and queue.listed(home)[-1]["owner"] == "me"
     assert not (folder / RUN / "error.txt").exists()
+
+
+@pytest.fixture
+def begun(home):
+    """A study whose job has just been started by a worker: (folder, the worker's events)."""
+    folder = ask(home, settings=LONG, name="quick")
+    queue.add(home, folder)
+    events = worker.serve(home, until_empty=True, stopped=lambda: False)
+    assert next(events)["event"] == "started"
+    yield folder, events
+    events.close()
+
+
+def test_a_study_resumed_before_the_worker_saw_it_stop_goes_on(home, begun):
+    folder, events = begun
+    Lab(home).stop("quick")
+    Lab(home).resume("quick")
+    assert [next(events)["event"] for _ in range(2)] == ["stopped", "started"]
+    wait_for(lambda: presence.locked(folder))
+    assert Lab(home).watch("quick")["state"] == "running"
+    Lab(home).stop("quick")
+
+
+def test_a_study_resumed_while_the_worker_decides_goes_on(home, begun, monkeypatch):
+    folder, events = begun
+    Lab(home).stop("quick")
+    state = studies.state
+
+    def late(*of):
+        stopped = state(*of)
+        monkeypatch.setattr(studies, "state", state)
+        Lab(home).resume("quick")
+        return stopped
+
+    monkeypatch.setattr(studies, "state", late)
+    assert [next(events)["event"] for _ in range(2)] == ["stopped", "started"]
+    Lab(home).stop("quick")
+
+
+def test_a_study_resumed_while_it_is_being_stopped_is_not_marked_stopped(home, begun, monkeypatch):
+    folder, _ = begun
+    stop = worker.stop
+
+    def quick(*job):
+        stop(*job)
+        Lab(home).resume("quick")
+
+    monkeypatch.setattr(worker, "stop", quick)
+    assert Lab(home).stop("quick")
+    assert not (folder / "stopped").exists()
+    assert Lab(home).watch("quick")["state"] == "queued"
 
 
 def test_a_study_at_work_is_not_resumed(home):
