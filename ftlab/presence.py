@@ -82,6 +82,15 @@ def process_start(pid: int) -> float | None:
     return None if state in "ZX" else float(numbers[18])
 
 
+def cpu_seconds(pid: int) -> float | None:
+    """Processor time a process and the children it waited for have used; None if it is gone."""
+    try:
+        numbers = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return sum(map(int, numbers[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
 def at_work(folder: Path) -> dict | None:
     """worker.json of whoever is working on the study now, or None."""
     return files.read_json(folder / "worker.json") if locked(folder) else None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +19,12 @@ from torch import Tensor
 
 from . import backbones
 from .records import BadInput
+from .tensors import read as tensors_of
+from .unpickling import shown
 
 FILE = "model.safetensors"  # what timm's repositories call it
 BUNDLED = Path(__file__).with_name("ftlab_mini.safetensors")  # docs/pretraining.md
 HUB_SECONDS = 8.0  # patience with a hub that does not answer
-FILE_BYTES = 2 << 30
 PREFIXES = ("module.", "model.", "backbone.")
 
 
@@ -69,16 +69,16 @@ def load(backbone: str, weights: str = "pretrained", seed: int = 0) -> Theta0:
                 "or random ones."
             )
         if own(backbone) == "bundled":
-            return _theta0(backbone, _read(BUNDLED), "bundled", BUNDLED.name)
+            return _theta0(backbone, tensors_of(BUNDLED), "bundled", BUNDLED.name)
         repository = hub_repository(backbone)
-        return _theta0(backbone, _read(fetch(backbone)), "imagenet", repository)
+        return _theta0(backbone, tensors_of(fetch(backbone)), "imagenet", repository)
     path = Path(weights)
     if not path.is_file():
         raise BadInput(
             f"There is no weights file {path.name!r}: weights are imagenet, bundled, random, or "
             "the path of a .safetensors or .pth file."
         )
-    return _theta0(backbone, _read(path), "file", path.name)
+    return _theta0(backbone, tensors_of(path), "file", path.name)
 
 
 def keep(theta0: Theta0, cache: Path) -> None:
@@ -107,7 +107,7 @@ def recall(backbone: str, record: Mapping, seed: int, cache: Path) -> Theta0:
                 "The weights these runs started from are not on this machine: start a study from "
                 f"the file {record['name']} here once more."
             )
-        theta0 = _theta0(backbone, _read(path), "file", record["name"])
+        theta0 = _theta0(backbone, tensors_of(path), "file", record["name"])
     else:
         theta0 = load(backbone, record["kind"], seed)
     if record.get("checksum") not in (None, theta0.checksum):
@@ -218,7 +218,7 @@ def _fitted(model, wanted: dict, given: dict, name: str) -> dict[str, Tensor]:
         fit = len(wanted.keys() & given.keys())
         raise BadInput(
             f"{name} does not hold this backbone's weights: {fit} of {len(wanted)} tensors fit, "
-            f"{'missing' if missing else 'unknown'} is for instance {first}."
+            f"{'missing' if missing else 'unknown'} is for instance {shown(first)}."
         )
     return {k: _fit(given.get(k, v), v, k, name) for k, v in wanted.items()}
 
@@ -231,8 +231,11 @@ def _fit(tensor: Tensor, wanted: Tensor, key: str, name: str) -> Tensor:
         raise BadInput(f"{name} does not fit: {key} should be a dense {expected} tensor.")
     if wanted.is_floating_point() and not tensor.is_floating_point():
         raise BadInput(f"{name} does not fit: {key} holds {tensor.dtype}, not real numbers.")
-    tensor = tensor.to(wanted.dtype).contiguous()
-    if not tensor.isfinite().all():
+    if not wanted.is_floating_point() and tensor.is_complex():
+        raise BadInput(f"{name} does not fit: {key} holds {tensor.dtype}, not whole numbers.")
+    given, tensor = tensor, tensor.to(wanted.dtype).contiguous()
+    whole = wanted.is_floating_point() or given.double().isfinite().all()  # NaN has no integer
+    if not (whole and tensor.isfinite().all()):
         raise BadInput(f"{name} cannot be used: {key} holds NaN or infinite numbers.")
     return tensor
 
@@ -240,36 +243,6 @@ def _fit(tensor: Tensor, wanted: Tensor, key: str, name: str) -> Tensor:
 def _without_classifier(model, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     classifier = model.pretrained_cfg["classifier"] + "."
     return {k: v for k, v in tensors.items() if not k.startswith(classifier)}
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file, or of a .pth file read without running any code in it."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if path.stat().st_size > FILE_BYTES:
-        raise BadInput(
-            f"{path.name} is larger than the {FILE_BYTES >> 30} GB a weights file may be."
-        )
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        with warnings.catch_warnings(action="ignore"):  # said in one sentence below
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except SafetensorError as error:
-        raise BadInput(f"{path.name} is not a safetensors file ({error}).") from error
-    except Exception as error:  # torch.load raises whatever the broken archive leads to
-        raise BadInput(
-            f"{path.name} is not a plain file of tensors that PyTorch reads safely; "
-            "save it as .safetensors."
-        ) from error
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    named = isinstance(content, dict) and all(isinstance(k, str) for k in content)
-    if not named or not all(isinstance(v, Tensor) for v in content.values()):
-        raise BadInput(f"{path.name} holds no state dict (names and tensors).")
-    return content
 
 
 def checksum(tensors: Mapping[str, Tensor]) -> str:

@@ -1,17 +1,18 @@
 """The worker: takes queued studies in order and gives each a fresh interpreter of its own.
 
-A job is an interpreter running `python -m ftlab.worker STUDY_FOLDER`, which works through the
-study's runs; start, poll and stop are all the worker asks of it, so that a cluster can stand where
-the local process stands. An interpreter that dies is replaced; a run that takes its interpreter
-down three times is failed and the study goes on. While other people wait, a study goes back into
-the queue (`ftlab.queue`) at the end of the epoch in which its turn ends: nothing is lost by that,
-because a run that is resumed between epochs is the run that was never stopped.
+A job (`ftlab.jobs`) is an interpreter running `python -m ftlab.worker STUDY_FOLDER`, which works
+through the study's runs. One that dies, or hangs and is killed, is replaced; a run that takes its
+interpreter down three times is failed and the study goes on. While other people wait, a study goes
+back into the queue (`ftlab.queue`) at the end of the epoch in which its turn ends: nothing is lost
+by that, because a run that is resumed between epochs is the run that was never stopped.
 """
 
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import fcntl
+import functools
 import os
 import signal
 import subprocess
@@ -22,11 +23,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from . import files, homes, presence, queue, runs, schedule, studies
+from .jobs import Pulse, poll, start, stop
 from .records import BadInput
 
 ATTEMPTS = 3
 POLL_SECONDS = 0.5
-PATIENCE_SECONDS = 10.0  # between asking a job to stop and killing it
 TURN_SECONDS = 120.0  # that a study has the machine for itself while other people wait
 
 
@@ -45,44 +46,6 @@ class StopFlag:
 
     def __call__(self) -> bool:
         return bool(self.signal)
-
-
-# --- a job: start, poll, stop ------------------------------------------------------------------
-
-
-def start(folder: Path) -> tuple[int, float | None]:
-    """A new interpreter at work on a study, in the study's own home: (pid, start time)."""
-    with open(folder / "log.txt", "a", encoding="utf-8") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ftlab.worker", str(folder)],
-            env={**os.environ, "FTLAB_HOME": str(folder.parent.parent)},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    return process.pid, presence.process_start(process.pid)
-
-
-def poll(pid: int | None, pid_start: float | None) -> bool:
-    """Whether that very process is still there: the number alone may be another's by now."""
-    if not pid:
-        return False
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
-    return pid_start is not None and presence.process_start(pid) == pid_start
-
-
-def stop(pid: int, pid_start: float | None) -> None:
-    """Ask the job to end at its next step; kill it if it does not."""
-    for number, patience in ((signal.SIGTERM, PATIENCE_SECONDS), (signal.SIGKILL, 1.0)):
-        if not poll(pid, pid_start):
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-        until = time.monotonic() + patience
-        while poll(pid, pid_start) and time.monotonic() < until:
-            time.sleep(0.05)
 
 
 def stop_study(home: Path, folder: Path) -> bool:
@@ -192,7 +155,7 @@ def _attend(home: Path, folder: Path, row: dict, stopped: StopFlag) -> Iterator[
             stop(*job)  # taken off the queue meanwhile
             return
         yield {"study": folder.name, "event": "started"}
-    began, written = time.monotonic(), _written(folder)
+    began, written, pulse = time.monotonic(), _written(folder), Pulse(*job)
     while poll(*job):
         if stopped():
             if not theirs:
@@ -202,6 +165,7 @@ def _attend(home: Path, folder: Path, row: dict, stopped: StopFlag) -> Iterator[
         before, written = written, _written(folder)
         if theirs:
             continue
+        pulse.check()
         if over := _over(home, row, time.monotonic() - began, written > before):
             stop(*job)
             spent = row["seconds"] + time.monotonic() - began
@@ -265,14 +229,17 @@ def _after(home: Path, folder: Path, row: dict) -> str:
 def main(folder: Path) -> int:
     """One job: work through the study in `folder`; 0 done or stopped, 2 it cannot be worked on."""
     home = Path(os.environ["FTLAB_HOME"])
+    faulthandler.register(signal.SIGUSR1)  # says where it stands when a worker takes it to hang
+    flag = functools.cache(StopFlag)  # made when first asked: before, SIGTERM may end it at once
     try:
-        for _ in schedule.work(folder, home, StopFlag()):
+        for _ in schedule.work(folder, home, lambda: flag()()):
             pass
     except presence.Busy as error:
         print(error, file=sys.stderr)
         return 2
     except Exception as error:
-        traceback.print_exc()  # into the study's log
+        with contextlib.suppress(OSError):  # where there is room for it
+            traceback.print_exc()  # into the study's log
         reason = str(error) if isinstance(error, BadInput) else files.in_words(error)
         runs.fail(folder, reason)
         return 2

@@ -21,7 +21,7 @@ from starlette.applications import Starlette  # noqa: E402
 
 from ftlab import queue  # noqa: E402
 from ftlab.records import BadInput  # noqa: E402
-from ftlab.ui import health, journal, leftovers  # noqa: E402
+from ftlab.ui import health, journal, launch, leftovers  # noqa: E402
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -166,3 +166,22 @@ def test_a_link_among_leftovers_leads_nowhere(tmp_path):
     time.sleep(0.02)
     leftovers.sweep(cache, 0.01)
     assert (outside / "deep" / "x.png").exists()
+
+
+def test_a_worker_is_looked_for_again_and_again_even_after_a_full_disk(monkeypatch):
+    class Tired(Exception):
+        """Ends what would go on for ever."""
+
+    answers = iter((True, OSError(28, "No space left on device"), False, Tired()))
+
+    class Lab:
+        def start_worker(self):
+            answer = next(answers)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    monkeypatch.setattr(launch, "WORKER_SECONDS", 0)
+    with pytest.raises(Tired):
+        launch._keep_working(Lab())
+    assert next(answers, None) is None

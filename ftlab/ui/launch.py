@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")  # others may see the app, but not 
 WAITING = 64  # events, of all visitors together
 SESSIONS = 500  # whose state is kept, the latest
 SWEEP_SECONDS = 600
+WORKER_SECONDS = 60  # within which a worker that was killed is replaced
 KEPT_HOURS = 24  # of uploads and downloads, where the mode does not say
 WELCOME = (  # Gradio's page says nothing of its own where there were too many tries
     "ftlab, for this class. Not a medical device. After ten tries in vain, wait a minute."
@@ -167,9 +169,16 @@ def _start_beside(lab, mode) -> None:
         os.umask(0o077)
         journal.begin()
         journal.note("start", mode=mode.name)
-    lab.start_worker()
+    Thread(target=_keep_working, args=(lab,), daemon=True).start()
     Thread(target=comparison.warm, args=(lab,), daemon=True).start()
     Thread(target=_sweep, args=(lab.home, mode.idle_hours), daemon=True).start()
+
+
+def _keep_working(lab) -> None:
+    while True:
+        with contextlib.suppress(OSError):  # a full disk passes; studies must go on after it
+            lab.start_worker()
+        time.sleep(WORKER_SECONDS)
 
 
 def _sweep(home: Path, idle_hours: float | None) -> None:
