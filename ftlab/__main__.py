@@ -6,7 +6,8 @@ from importlib import import_module
 
 from .commands import app
 
-for part in ("lists", "data", "study", "images", "machine"):  # the order of --help
+PARTS = ("lists", "data", "study", "images", "inspect_", "averages", "machine")  # as in --help
+for part in PARTS:
     import_module(f"ftlab.commands.{part}")
 
 

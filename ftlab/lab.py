@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,12 +10,11 @@ from pathlib import Path
 from . import (
     asking,
     datasets,
+    deleting,
     evidence,
     homes,
     leaderboard,
     pictures,
-    presence,
-    queue,
     schedule,
     strategies,
     studies,
@@ -209,38 +206,13 @@ class Lab:
         return worker.stop_study(self.home, self._own_study(name))
 
     def deletable(self, name: str) -> str:
-        """What would be deleted: "study" or "data set".
-
-        Raises:
-            BadInput: neither, both, at work, or a data set that studies still need.
-        """
-        own = [folder for folder in self._study_folders() if folder.parent == self.checkpoints]
-        is_study = name in (folder.name for folder in own)
-        is_data = name in datasets.own_names(self.data)
-        if is_study and is_data:
-            raise BadInput(f"{name} is both a study and a data set: rename one folder first.")
-        if not (is_study or is_data):
-            raise BadInput(f"There is no study and no data set {name!r} of your own to delete.")
-        if is_study and presence.locked(self.checkpoints / name):
-            raise BadInput(f"The study {name} is being worked on: `ftlab stop {name}` first.")
-        for study in self.studies() if is_data else ():
-            if study["data"] == name and study["state"] != "finished":
-                raise BadInput(
-                    f"The study {study['study']} still needs {name}: delete the study first."
-                )
-        return "study" if is_study else "data set"
+        """What would be deleted: "study" or "data set". Raises as `ftlab.deleting.deletable`."""
+        return deleting.deletable(self.home, name, self.studies())
 
     def delete(self, name: str) -> str:
         """Delete a study or a data set; which of the two it was. Raises as `deletable`."""
         kind = self.deletable(name)
-        if kind == "data set":
-            datasets.delete_dataset(self.data, name)
-            return kind
-        queue.remove(self.home, self.checkpoints / name)
-        doomed = self.checkpoints / f".{name}.{secrets.token_hex(4)}.tmp"
-        with presence.lock(self.checkpoints / name):
-            (self.checkpoints / name).rename(doomed)  # gone at once, whatever ends the rest
-        shutil.rmtree(doomed)
+        deleting.delete(self.home, name, kind)
         return kind
 
     def evidence(self, name: str) -> dict:
@@ -254,6 +226,31 @@ class Lab:
     def test_image(self, name: str, index: int) -> dict:
         """{pixels, truth, file, mask} of an image a study was tested on."""
         return pictures.test_image(self.study_folder(name), self.data, index)
+
+    def evaluate(self, name: str, data: str, **options) -> dict:
+        """How a study's runs do on another data set: `ftlab.external.evaluate`."""
+        from . import external
+
+        return external.evaluate(self.study_folder(name), self.home, data, **options)
+
+    def drift(self, name: str, chosen: Sequence[str] = (), gradient: bool = False) -> dict:
+        """How far a study's runs moved their weights, and who flips: `ftlab.drift.drift`."""
+        from . import drift
+
+        return drift.drift(self.study_folder(name), self.home, chosen, gradient)
+
+    def similarity(self, name: str, chosen: Sequence[str] = (), **options) -> dict:
+        """How alike runs and theta_0 see, by stage: `ftlab.inspection.similarity`."""
+        from . import inspection
+
+        return inspection.similarity(self.study_folder(name), self.home, chosen, **options)
+
+    def average(self, name: str, into: str, strategies: Sequence[str], **options) -> dict:
+        """Make a study of averages of a study's runs; its `answer`: `ftlab.averaging.average`."""
+        from . import averaging
+
+        folder = self.study_folder(name)
+        return self.answer(averaging.average(folder, self.home, into, strategies, **options))
 
     # --- prediction ---
 

@@ -49,7 +49,7 @@ LIGHT = {  # the command line starts without torch: these import none when they 
     *("records", "strategies", "penalties", "rates", "datasets", "metrics", "statistics"),
     *("files", "runs", "studies", "presence", "tuning", "schedule", "worker", "lab"),
     *("leaderboard", "console", "commands", "doctor", "examples", "asking", "demo"),
-    *("evidence", "pictures", "watching", "maps"),
+    *("evidence", "pictures", "watching", "maps", "flips", "deleting", "jobs"),
     *("homes", "queue", "modes", "people", "passwords"),
     *("__main__", "ui"),
 }
@@ -66,6 +66,14 @@ HEAVY_HERE |= {
     "mini",
     "explain",
     "cam_weights",
+    "arithmetic",
+    "tensors",
+    "unpickling",
+    "similarity",
+    "inspection",
+    "drift",
+    "averaging",
+    "external",
 }
 
 

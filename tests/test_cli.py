@@ -29,7 +29,8 @@ METRICS = {
     "ece",
 }
 COMMANDS = """strategies backbones plan datasets studies runs import check compare train demo status
-stop delete worker predict explain fetch serve users doctor""".split()
+stop delete worker predict explain evaluate similarity drift average fetch serve users
+doctor""".split()
 
 
 @pytest.fixture(scope="module")

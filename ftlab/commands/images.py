@@ -11,7 +11,7 @@ import typer
 
 from .. import console
 from ..records import BadInput
-from . import Json, command, lab
+from . import Json, command, counter, lab
 
 Images = Annotated[list[Path], typer.Argument(help="Image files.")]
 OfStudy = Annotated[str, typer.Option("--study", help="A study of `ftlab studies`.")]
@@ -156,6 +156,48 @@ def _show(answer: dict) -> None:
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}"
+
+
+@command
+def evaluate(
+    study: Annotated[str, typer.Argument(help="A study of `ftlab studies`.")],
+    data: Annotated[str, typer.Option(help="A data set of `ftlab datasets`, of the same classes.")],
+    split: Annotated[str, typer.Option(help="all, train, val or test of it.")] = "all",
+    json: Json = False,
+):
+    """External validation: a study's runs on another data set, beside their own test images."""
+    answer = lab().evaluate(study, data, split=split, progress=counter("asked run"))
+    if json:
+        return console.emit(answer)
+    columns = {
+        "strategy": lambda row: row["strategy"],
+        "backbone": lambda row: row["backbone"],
+        "seeds": lambda row: len(row["seeds"]),
+        "its own test, %": lambda row: console.percent(row["internal"]["balanced_accuracy"]),
+        f"{data}, %": lambda row: console.percent(row["external"]["balanced_accuracy"]),
+        "AUROC there, %": lambda row: console.percent(row["external"]["auroc"]),
+        **{
+            f"{name} found, %": lambda row, i=i: _percent(row["per_class"][i]["recall"])
+            for i, name in enumerate(answer["classes"])
+        },
+    }
+    console.table(answer["rows"], columns)
+    console.say(
+        "Balanced accuracy, mean over seeds with 95 % intervals, of the test images each study "
+        f"keeps for itself and of {_external(answer)}."
+    )
+    return _closing(answer)
+
+
+def _external(answer: dict) -> str:
+    """How many images there were, and what was left out: `90 images of x in 30 groups`."""
+    groups = f" in {answer['groups']} groups" if answer["groups"] else ""
+    left = [f"{answer['unknown']} of classes that the study does not know"]
+    if answer["shared"] is not None:
+        left.append(f"{answer['shared']} that are in its own data, too")
+    said = f"{answer['images']} images of {answer['data']}{groups}, without {' and '.join(left)}"
+    unsure = "; whether some are in its own data cannot be told here"
+    return said + (unsure if answer["shared"] is None else "")
 
 
 def _closing(answer: dict) -> None:

@@ -1,0 +1,48 @@
+"""Deleting a study with its runs, or a data set that no study still needs."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from . import datasets, presence, queue
+from .records import BadInput
+
+
+def deletable(home: Path, name: str, studies: Iterable[Mapping]) -> str:
+    """What of a home would be deleted: "study" or "data set".
+
+    Args:
+        studies: those that can be read from there, as `ftlab.lab.Lab.studies` tells of them.
+    Raises:
+        BadInput: neither, both, at work, or a data set that studies still need.
+    """
+    is_study = name in (path.parent.name for path in home.glob("checkpoints/[!.]*/study.json"))
+    is_data = name in datasets.own_names(home / "data")
+    if is_study and is_data:
+        raise BadInput(f"{name} is both a study and a data set: rename one folder first.")
+    if not (is_study or is_data):
+        raise BadInput(f"There is no study and no data set {name!r} of your own to delete.")
+    if is_study and presence.locked(home / "checkpoints" / name):
+        raise BadInput(f"The study {name} is being worked on: `ftlab stop {name}` first.")
+    for study in studies if is_data else ():
+        if study["data"] == name and study["state"] != "finished":
+            raise BadInput(
+                f"The study {study['study']} still needs {name}: delete the study first."
+            )
+    return "study" if is_study else "data set"
+
+
+def delete(home: Path, name: str, kind: str) -> None:
+    """Delete what `deletable` said could be."""
+    if kind == "data set":
+        datasets.delete_dataset(home / "data", name)
+        return
+    folder = home / "checkpoints" / name
+    queue.remove(home, folder)
+    doomed = folder.with_name(f".{name}.{secrets.token_hex(4)}.tmp")
+    with presence.lock(folder):
+        folder.rename(doomed)  # gone at once, whatever ends the rest
+    shutil.rmtree(doomed)
