@@ -110,10 +110,10 @@ def _fingerprints_of(study: Study, home: Path) -> frozenset[str]:
 
 
 def _too_little(study: Study, other: Dataset, shared: int, unknown: int) -> str:
-    left = f"{shared} of its images are in {study.data}, too, and {unknown} of unknown classes"
+    left = f"{shared} of its images are in {study.data}, too, {unknown} of classes it does not know"
     return (
-        f"{other.name} has too little to judge the study {study.name} by: two of its classes "
-        f"({', '.join(study.classes)}) and two groups are needed; {left}."
+        f"{other.name} has too little to judge the study {study.name} by, which knows "
+        f"{', '.join(study.classes)}: images of two of them and of two groups are needed; {left}."
     )
 
 

@@ -9,8 +9,10 @@ import pytest
 from conftest import pictures
 from PIL import Image
 from tiny import ask, bands, trained
+from typer.testing import CliRunner
 
 from ftlab import external, metrics, statistics
+from ftlab.commands import app, images  # noqa: F401  (registers the command)
 from ftlab.datasets import import_dataset, open_dataset
 from ftlab.lab import Lab
 from ftlab.records import BadInput
@@ -132,7 +134,7 @@ def test_groups_are_kept_together(home):
 def test_what_cannot_be_judged_gets_a_sentence(home):
     lab = Lab(home)
     elsewhere(home, "foreign", {0: "cat", 1: "dog"})
-    with pytest.raises(BadInput, match=r"foreign has too little .* 20 of unknown classes"):
+    with pytest.raises(BadInput, match=r"foreign has too little .* 20 of classes it does not know"):
         lab.evaluate("own", "foreign")
     with pytest.raises(BadInput, match=r"bands has too little .* 60 of its images are in bands"):
         lab.evaluate("own", "bands")
@@ -143,6 +145,17 @@ def test_what_cannot_be_judged_gets_a_sentence(home):
     ask(home, name="untrained")
     with pytest.raises(BadInput, match="No run of the study untrained has finished"):
         lab.evaluate("untrained", "other")
+
+
+def test_the_command_says_what_was_left_out(home, monkeypatch):
+    monkeypatch.setenv("FTLAB_HOME", str(home))
+    monkeypatch.setenv("COLUMNS", "200")
+    if not (home / "data" / "partly").exists():
+        elsewhere(home, "partly", {0: "class0", 1: "class1", 2: "never seen"})
+    done = CliRunner().invoke(app, ["evaluate", "own", "--data", "partly"])
+    assert done.exit_code == 0, done.output
+    assert "on 20 images of partly. Left out: 10 of classes" in done.stdout
+    assert all(name in done.stdout for name in STRATEGIES) and "own data, too" not in done.stdout
 
 
 def test_what_was_done_is_counted(home):

@@ -183,21 +183,23 @@ def evaluate(
     }
     console.table(answer["rows"], columns)
     console.say(
-        "Balanced accuracy, mean over seeds with 95 % intervals, of the test images each study "
-        f"keeps for itself and of {_external(answer)}."
+        "Balanced accuracy, mean over seeds with 95 % intervals: on the test images of the study's "
+        f"own data, and on {_external(answer)}"
     )
     return _closing(answer)
 
 
 def _external(answer: dict) -> str:
-    """How many images there were, and what was left out: `90 images of x in 30 groups`."""
+    """How many images there were, and what was left out: `90 images of x in 30 groups.`"""
     groups = f" in {answer['groups']} groups" if answer["groups"] else ""
-    left = [f"{answer['unknown']} of classes that the study does not know"]
-    if answer["shared"] is not None:
-        left.append(f"{answer['shared']} that are in its own data, too")
-    said = f"{answer['images']} images of {answer['data']}{groups}, without {' and '.join(left)}"
-    unsure = "; whether some are in its own data cannot be told here"
-    return said + (unsure if answer["shared"] is None else "")
+    said = f"{answer['images']} images of {answer['data']}{groups}."
+    if answer["unknown"]:
+        said += f" Left out: {answer['unknown']} of classes that the study does not know."
+    if answer["shared"]:
+        said += f" Left out: {answer['shared']} that are in the study's own data, too."
+    if answer["shared"] is None:
+        said += " Whether some are in the study's own data cannot be told: it is not here."
+    return said
 
 
 def _closing(answer: dict) -> None:
