@@ -17,6 +17,12 @@ def pick() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def wait() -> None:
+    """Until the device has done what it was given; a clock is right only then."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
 def autocast(device: torch.device, precision: str):
     """The context in which a forward pass runs.
 

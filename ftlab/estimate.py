@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from timm.models import is_model_pretrained
 
-from . import backbones, datasets, strategies, train, tuning, weights
+from . import arithmetic, backbones, datasets, strategies, train, tuning, weights
 from . import device as devices
 from .backbones import Network
 from .datasets import Dataset
@@ -68,6 +68,7 @@ def estimate(question: Question, home: Path) -> dict:
     seeds = len(question.seeds)
     for backbone in dict.fromkeys(question.backbones):
         layout, frozen = backbones.layout(backbone), {}
+        settings = arithmetic.settled(question.settings, backbone, home / "cache")
         for strategy in strategies.parse_names(question.strategies):
             knobs = question.knobs.get(strategy, {})
             plan = strategies.write_plan(strategy, layout, settings.epochs, **knobs)

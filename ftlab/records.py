@@ -125,7 +125,7 @@ class Settings:
     schedule: str = "cosine"
     augment: str = "none"
     flips: bool = False
-    precision: str = "float32"
+    precision: str = "float32"  # or bfloat16, or auto: the faster one here (ftlab.arithmetic)
     class_weights: bool = False
     patience: int | None = None  # epochs without a better one before the last phase stops
     select: str = "balanced_accuracy"  # which validation value picks the best epoch

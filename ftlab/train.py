@@ -273,7 +273,7 @@ def check(settings: Settings) -> None:
         "schedule": SCHEDULES,
         "select": SELECT,
         "augment": PRESETS,
-        "precision": devices.PRECISIONS,
+        "precision": (*devices.PRECISIONS, "auto"),
     }
     for setting, table in tables.items():
         given = getattr(settings, setting)

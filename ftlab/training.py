@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from . import (
+    arithmetic,
     backbones,
     datasets,
     files,
@@ -25,7 +26,7 @@ from . import (
 from . import device as devices
 from .backbones import Network
 from .features import behind, frozen_units
-from .records import BadInput, Epoch, Plan, plan_record
+from .records import BadInput, Epoch, Plan, Settings, plan_record
 from .studies import Cell, Study
 from .train import SELECT, Diverged, Split, fit, learning, predict
 from .weights import Theta0
@@ -145,7 +146,7 @@ def _question(context: Context, cell: Cell, theta0: Theta0, plan: Plan, knobs: d
         "knobs": knobs,
         "seed": cell.seed,
         "plan": plan_record(plan),
-        "settings": asdict(study.settings),
+        "settings": asdict(arithmetic.settled(study.settings, cell.backbone, context.cache)),
         "candidate": cell.candidate is not None,
         "environment": devices.describe(),
         "started": time.time(),
@@ -172,13 +173,15 @@ def _fit(context, cell, name, theta0, plan, promoted, stop) -> Iterator[dict]:
     """From theta_0 to the answer; a promoted run has its epochs already and is only tested."""
     folder, study = cell.folder(context.folder), context.study
     devices.reset_peak(context.device)
-    torch.set_num_threads(files.read_json(folder / "run.json")["environment"]["threads"])
+    begun = files.read_json(folder / "run.json")  # by this process or by one before it
+    torch.set_num_threads(begun["environment"]["threads"])
+    settings = Settings(**begun["settings"])
     network = backbones.build(
         cell.backbone, len(study.classes), theta0, plan.cut_after, plan.slim_from, cell.seed
     )
     start = {k: v.clone() for k, v in network.state_dict().items()}
     if not promoted:
-        for epoch in _epochs(context, cell, network, start, plan, stop):
+        for epoch in _epochs(context, cell, network, start, plan, settings, stop):
             yield {"event": "epoch", "run": name, **asdict(epoch)}
         if stop():
             return
@@ -187,14 +190,14 @@ def _fit(context, cell, name, theta0, plan, promoted, stop) -> Iterator[dict]:
     result = _costs(context, cell, network, plan)
     if promoted:
         result["peak_memory_bytes"] = promoted["peak_memory_bytes"]  # of its training
-    tested, test = ({}, None) if cell.candidate else _tested(context, network, plan)
+    tested, test = ({}, None) if cell.candidate else _tested(context, network, plan, settings)
     result |= tested
     runs.finish(folder, result, test)
     kept = ("seconds", "trained_parameters", "stored_bytes", "val", "test")
     yield {"event": "finished", "run": name, **{k: result[k] for k in kept if k in result}}
 
 
-def _epochs(context, cell, network, start, plan, stop) -> Iterator[Epoch]:
+def _epochs(context, cell, network, start, plan, settings, stop) -> Iterator[Epoch]:
     """The epochs the run's folder does not have yet, recorded there.
 
     start: the network's tensors before any training, on the CPU.
@@ -214,7 +217,7 @@ def _epochs(context, cell, network, start, plan, stop) -> Iterator[Epoch]:
         plan,
         context.splits["train"],
         context.splits["val"],
-        context.study.settings,
+        settings,
         cell.seed,
         theta0={k: v.to(context.device) for k, v in start.items()},
         history=history,
@@ -249,9 +252,9 @@ def _costs(context: Context, cell: Cell, network: Network, plan: Plan) -> dict:
     }
 
 
-def _tested(context: Context, network: Network, plan: Plan) -> tuple[dict, dict]:
+def _tested(context: Context, network: Network, plan: Plan, settings) -> tuple[dict, dict]:
     """(test metrics, test.npz). With two classes also at a threshold chosen on validation."""
-    split, settings = context.splits["test"], context.study.settings
+    split = context.splits["test"]
     frozen = frozen_units(network, plan.phases)
 
     def said(images: Split) -> np.ndarray:

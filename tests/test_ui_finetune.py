@@ -47,11 +47,11 @@ def test_every_setting_of_a_study_has_a_field(form):
 
 
 def test_what_the_form_offers_is_what_training_knows():
-    from ftlab import augment, device, train  # and with them torch
+    from ftlab import arithmetic, augment, device, train  # and with them torch
 
     assert question.CHOICES == {
         "augment": augment.PRESETS,
-        "precision": device.PRECISIONS,
+        "precision": (*device.PRECISIONS, arithmetic.AUTO),
         "optimizer": tuple(train.OPTIMIZERS),
         "schedule": ("cosine", "constant"),
         "select": tuple(train.SELECT),

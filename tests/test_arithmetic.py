@@ -1,0 +1,97 @@
+"""Precision "auto": the clearly faster one is taken, remembered, recorded, and kept by a run."""
+
+from dataclasses import replace
+
+import pytest
+from conftest import TINY
+from tiny import QUICK, ask, bands, work
+
+from ftlab import arithmetic, files, runs
+from ftlab.records import BadInput, Settings
+
+ASKED = replace(QUICK, precision="auto")
+
+
+class Step:
+    """A step that takes no time; what it is said to take stands in `SECONDS`."""
+
+    tried: list = []
+
+    def __init__(self, backbone, precision, settings, images):
+        self.precision = precision
+        Step.tried.append((backbone, precision, settings.size, images))
+
+    def __call__(self):
+        pass
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds of a step by precision; a test may change them."""
+    seconds = {"float32": 1.0, "bfloat16": 0.5}
+    monkeypatch.setattr(Step, "tried", [])
+    monkeypatch.setattr(arithmetic, "_step", Step)
+    monkeypatch.setattr(arithmetic, "_timed", lambda step: seconds[step.precision])
+    return seconds
+
+
+@pytest.mark.parametrize(
+    ("bfloat16", "taken"),
+    [(0.5, "bfloat16"), (0.89, "bfloat16"), (0.95, "float32"), (3, "float32")],
+)
+def test_float32_stays_unless_another_is_clearly_faster(clock, tmp_path, bfloat16, taken):
+    clock["bfloat16"] = bfloat16
+    assert arithmetic.settled(ASKED, TINY, tmp_path) == replace(ASKED, precision=taken)
+
+
+def test_what_was_found_is_remembered_for_the_same_work_only(clock, tmp_path):
+    for size in (32, 32, 64, 64):
+        arithmetic.settled(replace(ASKED, size=size), TINY, tmp_path)
+    assert [size for _, name, size, _ in Step.tried if name == "float32"] == [32, 32, 64, 64]
+    kept = files.read_json(tmp_path / arithmetic.NAME)
+    assert [row["precision"] for row in kept.values()] == ["bfloat16"] * 2
+    assert all(f"{TINY} at" in key and "batch 8" in key and "torch" in key for key in kept)
+
+
+def test_slow_steps_are_tried_with_fewer_images(clock, tmp_path):
+    clock["bfloat16"] = 100.0  # where the processor has to imitate it
+    arithmetic.settled(replace(ASKED, batch=64), TINY, tmp_path)
+    assert {images for *_, images in Step.tried} == {arithmetic.FEW}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_precision_that_is_asked_for_is_not_tried(clock, tmp_path, precision):
+    asked = Settings(precision=precision)
+    assert arithmetic.settled(asked, TINY, tmp_path) is asked
+    assert Step.tried == [] and list(tmp_path.iterdir()) == []
+
+
+def test_real_steps_are_measured(tmp_path):
+    chosen = arithmetic.settled(ASKED, TINY, tmp_path)
+    (kept,) = files.read_json(tmp_path / arithmetic.NAME).values()
+    assert chosen.precision == kept["precision"] in ("float32", "bfloat16")
+    assert kept["images"] == ASKED.batch and all(s > 0 for s in kept["seconds"].values())
+
+
+def test_a_backbone_that_is_not_there_is_bad_input(tmp_path):
+    with pytest.raises(BadInput):
+        arithmetic.settled(ASKED, "nothing", tmp_path)
+
+
+def test_a_run_records_its_precision_and_keeps_it_when_it_is_resumed(clock, tmp_path):
+    bands(tmp_path)
+    folder = ask(tmp_path, settings=replace(ASKED, epochs=3))
+    run = folder / "full-test_resnet-s0"
+
+    def one_epoch() -> bool:
+        return len(runs.diary(run)) > 0
+
+    work(tmp_path, folder, stop=one_epoch)
+    assert 0 < len(runs.diary(run)) < 3
+    clock["bfloat16"] = 2.0
+    (tmp_path / "cache" / arithmetic.NAME).unlink()
+    work(tmp_path, folder)
+    assert files.read_json(run / "run.json")["settings"]["precision"] == "bfloat16"
+    features, _ = runs.load_tensors(run / "best.safetensors")
+    assert runs.state(run, None, False) == "finished" and features
+    assert files.read_json(folder / "study.json")["settings"]["precision"] == "auto"
