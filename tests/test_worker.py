@@ -431,7 +431,7 @@ def test_watching_says_why_a_study_could_not_begin(home):
 
 def test_people_take_turns_and_lose_nothing_by_it(home, monkeypatch):
     monkeypatch.setattr(worker, "TURN_SECONDS", 0.0)
-    settings = replace(QUICK, epochs=4)
+    settings = replace(QUICK, epochs=3)
     trained(home, name="here", settings=settings)
     people = [homes.personal(home, owner) for owner in ("ann", "ben")]
     studies = [ask(own, name="turns", settings=settings) for own in people]
