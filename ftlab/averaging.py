@@ -207,16 +207,19 @@ def _write(
     """A run's folder: the question of `source` under its own name, and its own answer."""
     question = {**files.read_json(source / "run.json"), **told, "run": target.name}
     runs.start(target, question)
-    ingredients = (source.with_name(name) / "best.safetensors" for name in told["derived"]["of"])
-    stored = {name for path in ingredients for name in runs.load_tensors(path)[0]}
+    ingredients = [source.with_name(name) for name in told["derived"]["of"]]
+    stored = {name for i in ingredients for name in runs.load_tensors(i / "best.safetensors")[0]}
+    costs = [files.read_json(folder / "result.json") for folder in ingredients]
     runs.save_best(target, {name: tensors[name] for name in stored})
     network = _on_device(prediction.restore(source, home / "cache")[0], tensors)
     answer, test = _answer(network, Settings(**question["settings"]), pictures)
     written = {
-        **{"best_epoch": 0, "epochs": 0, "seconds": 0.0, "mean_epoch_seconds": 0.0},
-        **{"trained_parameters": 0, "parameters": backbones.parameters(network)},
+        **{"best_epoch": 0, "epochs": 0, "mean_epoch_seconds": 0.0},
+        "seconds": sum(cost["seconds"] for cost in costs),  # without them it would not be
+        "trained_parameters": max(cost["trained_parameters"] for cost in costs),
+        "parameters": backbones.parameters(network),
         "stored_bytes": (target / "best.safetensors").stat().st_size,
-        "peak_memory_bytes": 0,
+        "peak_memory_bytes": max(cost["peak_memory_bytes"] for cost in costs),
     }
     kept = {key: runs.predictions(source)[key] for key in ("y_true", "index", "group")}
     runs.finish(target, written | answer, {**kept, "probs": test})

@@ -95,6 +95,10 @@ def test_a_study_of_averages_is_read_like_any_other_and_leaves_its_source_alone(
     soup = tensors(folder / "soup_uniform-test_resnet-s0", home)
     mean = averaging.uniform([tensors(source / name, home) for name in names])
     assert all(soup[name].equal(mean[name]) for name in mean)
+    costs = [files.read_json(source / name / "result.json") for name in names]
+    own = files.read_json(folder / "soup_uniform-test_resnet-s0" / "result.json")
+    assert own["seconds"] == sum(cost["seconds"] for cost in costs) > 0
+    assert own["trained_parameters"] == costs[0]["trained_parameters"]
     greedy = files.read_json(folder / "soup_greedy-test_resnet-s0" / "run.json")["derived"]["of"]
     assert set(greedy) <= set(names)
     lab = Lab(home)
