@@ -244,6 +244,12 @@ def test_the_list_keeps_what_is_chosen_and_falls_back_to_the_first():
     assert chosen.choices[0] == ("lungs (30 images, 2 classes)", "lungs")
 
 
+def test_a_list_read_again_sets_the_choice_only_if_it_is_gone():
+    for name in (None, "skin"):
+        assert data._choices(FakeLab(), name, again=True).value is None
+    assert data._choices(FakeLab(), "gone", again=True).value == "lungs"
+
+
 def test_a_study_of_the_same_name_is_not_deleted():
     with pytest.raises(BadInput, match="no data set 'lungs' any more"):
         data._deletable(FakeLab(kind="study"), "lungs")
@@ -251,5 +257,5 @@ def test_a_study_of_the_same_name_is_not_deleted():
 
 def test_no_event_of_the_tab_is_public():
     with gr.Blocks() as demo:
-        data.tab(FakeLab(), ONE).refresh(demo.load)
+        data.tab(FakeLab(), ONE).refresh(demo.load, demo.load)
     assert {event.api_visibility for event in demo.fns.values()} == {"private"}

@@ -30,7 +30,7 @@ def tab(lab: Any, mode: Mode) -> SimpleNamespace:
     """Build the tab in the current layout.
 
     Returns:
-        refresh(*events): on which the list is read again (demo.load, the tab's select); and
+        refresh(load, select): events on which the list is read, and read again; and
         `chosen`, the list itself, whose value is the name of the data set that is shown.
     """
     with gr.Row():
@@ -44,9 +44,9 @@ def tab(lab: Any, mode: Mode) -> SimpleNamespace:
     _wire_import(lab, mode, chosen, form, shown.report)
     _wire_delete(lab, chosen, shown)
 
-    def refresh(*events) -> None:
-        for event in events:
-            event(told(lambda name: _choices(lab, name)), chosen, chosen, **QUIET)
+    def refresh(load, select) -> None:
+        load(told(lambda name: _choices(lab, name)), chosen, chosen, **QUIET)
+        select(told(lambda name: _choices(lab, name, again=True)), chosen, chosen, **QUIET)
 
     return SimpleNamespace(chosen=chosen, refresh=refresh)
 
@@ -84,16 +84,18 @@ def _shown() -> SimpleNamespace:
 # --- what is shown -------------------------------------------------------------------------------
 
 
-def _choices(lab: Any, name: str | None) -> gr.Radio:
-    """The list of data sets, with `name` chosen where there is one, else the first."""
+def _choices(lab: Any, name: str | None, again: bool = False) -> gr.Radio:
+    """The list of data sets, with `name` chosen where there is one, else the first.
+
+    again: the choice is set only if it is gone, for the page may have another by now.
+    """
     rows = {
         row["name"]: f"{row['name']} ({row['images']} images, {len(row['classes'])} classes)"
         for row in lab.datasets()
     }
     value = name if name in rows else next(iter(rows), None)
-    return gr.Radio(
-        [(shown, name) for name, shown in rows.items()], value=value, visible=bool(rows)
-    )
+    chosen = {} if again and name in (None, value) else {"value": value}
+    return gr.Radio([(text, row) for row, text in rows.items()], visible=bool(rows), **chosen)
 
 
 def _wire_choice(lab: Any, chosen: gr.Radio, shown: SimpleNamespace) -> None:
