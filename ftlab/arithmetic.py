@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -54,7 +54,7 @@ def _tried(backbone: str, settings: Settings) -> dict:
     steps = {name: _step(backbone, name, settings, images) for name in names}
     for step in steps.values():
         step()
-    taken: dict[str, Sequence[float]] = {name: [] for name in names}
+    taken: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(ROUNDS):
         for name, step in steps.items():
             taken[name].append(_timed(step))

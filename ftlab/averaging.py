@@ -56,6 +56,7 @@ def mix(parts: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) -> Tenso
 
 
 def uniform(parts: Sequence[Mapping[str, Tensor]]) -> Tensors:
+    """The mean of networks' tensors: the uniform soup."""
     return mix(parts, [1 / len(parts)] * len(parts))
 
 

@@ -25,7 +25,7 @@ from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from . import backbones, files, flips, prediction, runs, studies, weights
 from . import device as devices
 from .backbones import Network
-from .inspection import finished, pictures_of, who
+from .inspection import pictures_of, who
 from .records import Epoch, Layout, Stage, unit_name
 from .train import SCHEDULES
 
@@ -180,7 +180,7 @@ def drift(folder: Path, home: Path, chosen: Sequence[str] = (), gradient: bool =
         BadInput: no such run; for gradients: no run has weights or the data are not here.
     """
     study = studies.read(folder)
-    able, absent = finished(folder, study, chosen)
+    able, absent = studies.finished(folder, study, chosen)
     batch = _batch(folder, home) if gradient and able else None
     wanted = [cell.name for cell in studies.cells(study) if cell.name in {*able, *absent}]
     rows = [_run(folder / name, home, name in able, batch) for name in wanted]

@@ -10,7 +10,7 @@ import numpy as np
 
 from . import datasets, metrics, prediction, runs, statistics, studies, train
 from .datasets import Dataset, splits
-from .inspection import who, with_weights
+from .inspection import who
 from .leaderboard import METRIC, WITH_INTERVAL
 from .records import BadInput, Settings
 from .studies import Study
@@ -42,25 +42,16 @@ def evaluate(
         internal and external: {balanced_accuracy and auroc: {mean, low, high, sd, seeds, images}},
         metrics: {accuracy, macro_f1, kappa, ece}, per_class: [{class, images, recall}]}]}
         The best external mean first. internal is the study's own test split, of the same runs;
-        metrics and per_class are external means over seeds. auroc is None with fewer than two
-        classes.
+        metrics and per_class are external means over seeds.
     Raises:
-        BadInput: no such data set or split, fewer than two classes or images in common, no run
+        BadInput: no such data set or split, fewer than two classes or groups in common, no run
             with weights.
     """
     study = studies.read(folder)
-    able, absent = with_weights(folder, study, ())
+    able, absent = studies.with_weights(folder, study)
     other = datasets.open_dataset(home / "data", data)
-    rows, labels = _known(study, other, _asked(other, split))
-    unknown = len(_asked(other, split)) - len(rows)
-    own = _fingerprints_of(study, home)
-    seen = np.array([mark in own for mark in datasets.fingerprints(other)])[rows]
-    rows, labels, shared = rows[~seen], labels[~seen], int(seen.sum())
-    groups = np.unique(other.groups[rows], return_inverse=True)[1] if other.grouped else None
-    present = np.unique(labels)
-    if len(present) < 2 or len(np.unique(rows if groups is None else groups)) < 2:
-        raise BadInput(_too_little(study, other, shared, unknown))
-    images = train.Split(other.array(study.settings.size), rows, labels)
+    images, left_out = _images(study, home, other, split)
+    groups = np.unique(other.groups[images.rows], return_inverse=True)[1] if other.grouped else None
     said: dict[tuple, list] = {}
     for done, name in enumerate(able, 1):
         network, question = prediction.recall(folder / name, home / "cache")
@@ -68,20 +59,35 @@ def evaluate(
         about = who(question)
         said.setdefault((about["backbone"], about["strategy"]), []).append((about, probs))
         progress(done, len(able))
-    found = [_row(folder, study, labels, groups, of) for of in said.values()]
-    found.sort(key=lambda row: -row["external"][METRIC]["mean"])
+    rows = [_row(folder, study, images.labels, groups, of) for of in said.values()]
     return {
-        "study": study.name,
-        "data": data,
-        "split": split,
-        "classes": [study.classes[c] for c in present],
-        "images": len(rows),
+        **{"study": study.name, "data": data, "split": split},
+        "classes": [study.classes[c] for c in np.unique(images.labels)],
+        "images": len(images),
         "groups": None if groups is None else int(groups.max()) + 1,
-        "unknown": unknown,
-        "shared": shared if own else None,
+        **left_out,
         "without_weights": absent,
-        "rows": found,
+        "rows": sorted(rows, key=lambda row: -row["external"][METRIC]["mean"]),
     }
+
+
+def _images(study: Study, home: Path, other: Dataset, split: str) -> tuple[train.Split, dict]:
+    """What can be judged, its labels as the study counts them; {unknown, shared} left out of it.
+
+    Raises:
+        BadInput: no such split, or too little is left.
+    """
+    asked = _asked(other, split)
+    rows, labels = _known(study, other, asked)
+    own = _fingerprints_of(study, home)
+    seen = np.array([mark in own for mark in datasets.fingerprints(other)])[rows]
+    unknown, shared = len(asked) - len(rows), int(seen.sum())
+    rows, labels = rows[~seen], labels[~seen]
+    groups = other.groups[rows]
+    if min(len(np.unique(labels)), len(np.unique(groups))) < 2:
+        raise BadInput(_too_little(study, other, shared, unknown))
+    left_out = {"unknown": unknown, "shared": shared if own else None}
+    return train.Split(other.array(study.settings.size), rows, labels), left_out
 
 
 def _asked(other: Dataset, split: str) -> np.ndarray:
@@ -127,8 +133,8 @@ def _row(
     about, probs = [run for run, _ in answers], [p for _, p in answers]
     tests = [runs.predictions(folder / run["run"]) for run in about]
     scores = [metrics.score(labels, p) for p in probs]
-    alone = len(np.unique(tests[0]["group"])) == len(tests[0]["group"])
-    inside = tests[0]["y_true"], [t["probs"] for t in tests], None if alone else tests[0]["group"]
+    own = statistics.clusters(tests[0]["group"])
+    inside = tests[0]["y_true"], [test["probs"] for test in tests], own
     return {
         "backbone": about[0]["backbone"],
         "strategy": about[0]["strategy"],

@@ -125,9 +125,9 @@ def similarity(
         BadInput: no such run or split, no run with weights, theta_0 or the data are not here.
     """
     study = studies.read(folder)
-    able, absent = with_weights(folder, study, chosen)
+    able, absent = studies.with_weights(folder, study, chosen)
     if to:
-        with_weights(folder, study, [to])
+        studies.with_weights(folder, study, [to])
     _check(split, images, keep)
     pictures = pictures_of(home, study)[split]
     order = np.random.default_rng(0).permutation(len(pictures))[:images]
@@ -163,33 +163,8 @@ def theta0(question: Mapping, home: Path) -> Network:
 
 
 def who(question: Mapping) -> dict:
+    """{run, strategy, backbone, seed} of a run.json."""
     return {key: question[key] for key in ("run", "strategy", "backbone", "seed")}
-
-
-def with_weights(folder: Path, study: Study, chosen: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The finished runs, or the chosen ones among them: with their weights here, and without.
-
-    Raises:
-        BadInput: a chosen run has not finished, or none has its weights here.
-    """
-    able, absent = finished(folder, study, chosen)
-    if not able:
-        which = "those runs" if chosen else "its runs"
-        raise BadInput(f"The study {study.name} is here without the weights of {which}.")
-    return able, absent
-
-
-def finished(folder: Path, study: Study, chosen: Sequence[str]) -> tuple[list[str], list[str]]:
-    """As `with_weights`, but none with weights will do, too."""
-    have = [cell.name for cell in studies.cells(study) if cell.finished(folder)]
-    if not have:
-        raise BadInput(f"No run of the study {study.name} has finished.")
-    for name in chosen:
-        if name not in have:
-            raise BadInput(f"The study {study.name} has no finished run {name!r}: `ftlab runs`.")
-    wanted = [name for name in have if not chosen or name in chosen]
-    able = [name for name in wanted if (folder / name / "best.safetensors").exists()]
-    return able, [name for name in wanted if name not in able]
 
 
 def pictures_of(home: Path, study: Study) -> dict[str, Split]:

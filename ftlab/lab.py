@@ -11,7 +11,6 @@ from . import (
     asking,
     datasets,
     deleting,
-    evidence,
     homes,
     leaderboard,
     pictures,
@@ -21,13 +20,14 @@ from . import (
     watching,
     worker,
 )
+from .findings import Findings
 from .records import BadInput, Layout, Question, plan_record
 
 PROJECT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
-class Lab:
+class Lab(Findings):
     """A home folder: data/ (data sets), checkpoints/ (studies) and cache/.
 
     Studies shipped with the project can be read from any home; new ones go to the home.
@@ -214,43 +214,6 @@ class Lab:
         kind = self.deletable(name)
         deleting.delete(self.home, name, kind)
         return kind
-
-    def evidence(self, name: str) -> dict:
-        """Confusion, curves and disagreements of finished runs: `ftlab.evidence.evidence`."""
-        return evidence.evidence(self.study_folder(name))
-
-    def consensus(self, predictions: dict, name: str) -> dict:
-        """What a study's strategies say together of an image: `ftlab.evidence.consensus`."""
-        return evidence.consensus(self.study_folder(name), predictions)
-
-    def test_image(self, name: str, index: int) -> dict:
-        """{pixels, truth, file, mask} of an image a study was tested on."""
-        return pictures.test_image(self.study_folder(name), self.data, index)
-
-    def evaluate(self, name: str, data: str, **options) -> dict:
-        """How a study's runs do on another data set: `ftlab.external.evaluate`."""
-        from . import external
-
-        return external.evaluate(self.study_folder(name), self.home, data, **options)
-
-    def drift(self, name: str, chosen: Sequence[str] = (), gradient: bool = False) -> dict:
-        """How far a study's runs moved their weights, and who flips: `ftlab.drift.drift`."""
-        from . import drift
-
-        return drift.drift(self.study_folder(name), self.home, chosen, gradient)
-
-    def similarity(self, name: str, chosen: Sequence[str] = (), **options) -> dict:
-        """How alike runs and theta_0 see, by stage: `ftlab.inspection.similarity`."""
-        from . import inspection
-
-        return inspection.similarity(self.study_folder(name), self.home, chosen, **options)
-
-    def average(self, name: str, into: str, strategies: Sequence[str], **options) -> dict:
-        """Make a study of averages of a study's runs; its `answer`: `ftlab.averaging.average`."""
-        from . import averaging
-
-        folder = self.study_folder(name)
-        return self.answer(averaging.average(folder, self.home, into, strategies, **options))
 
     # --- prediction ---
 

@@ -84,8 +84,7 @@ def _predictions(folder: Path, finished: dict[str, list[Cell]]):
         for cell in done:
             test = runs.predictions(folder / cell.name)
             probs.setdefault(strategy, {})[cell.seed] = test["probs"]
-    alone = len(np.unique(test["group"])) == len(test["group"])
-    return test["y_true"], None if alone else test["group"], probs
+    return test["y_true"], statistics.clusters(test["group"]), probs
 
 
 def _row(folder: Path, done: list[Cell], probs: list[np.ndarray], y_true, groups) -> dict:

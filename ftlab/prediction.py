@@ -16,7 +16,6 @@ from .backbones import Network
 from .datasets import read_image, resize
 from .datasets.masks import read_mask
 from .records import BadInput, Settings
-from .studies import Study
 
 KEPT_BYTES = 2 << 30  # of restored networks in memory; nine ResNet-50 take 0.9 GB
 SHOWN_PIXELS = 1024  # the longer side of an overlay at most
@@ -32,7 +31,7 @@ def predict(images: Sequence[Path], folder: Path, cache: Path) -> dict:
         BadInput: no run has finished, an image cannot be read, or theta_0 is not here.
     """
     study = studies.read(folder)
-    able, absent = _finished(folder, study)
+    able, absent = studies.with_weights(folder, study)
     pictures = [_read(path) for path in images]
     size = study.settings.size
     pixels = np.stack([resize(picture.pixels, size) for picture in pictures])
@@ -85,7 +84,7 @@ def explain(
             layer; or grad-cam is not installed.
     """
     study = studies.read(folder)
-    able, absent = _finished(folder, study, chosen)
+    able, absent = studies.with_weights(folder, study, chosen)
     _check(scale, target, study.classes)
     picture, size = _read(image), study.settings.size
     lesion = _lesion(mask, picture.pixels.shape[:2], size) if mask else None
@@ -113,20 +112,6 @@ def explain(
     common = study.classes[targets[able[0]]] if len(set(targets.values())) == 1 else None
     about = {"file": image.name, "notes": list(picture.notes), "target": common}
     return {"classes": list(study.classes), **about, "runs": answers, "without_weights": absent}
-
-
-def _finished(folder: Path, study: Study, chosen: Sequence[str] = ()) -> tuple[list, list]:
-    """The finished runs, or the chosen ones among them: with their weights here, and without."""
-    finished = [c.name for c in studies.cells(study) if c.finished(folder)]
-    if not finished:
-        raise BadInput(f"No run of the study {study.name} has finished, so none can predict.")
-    for name in set(chosen) - set(finished):
-        raise BadInput(f"The study {study.name} has no finished run {name!r}: `ftlab runs`.")
-    wanted = [name for name in finished if not chosen or name in chosen]
-    able = [name for name in wanted if (folder / name / "best.safetensors").exists()]
-    if not able:
-        raise BadInput(f"The study {study.name} is here without the weights of its runs.")
-    return able, [name for name in wanted if name not in able]
 
 
 def _read(path: Path):

@@ -77,8 +77,8 @@ def remove(home: Path, folder: Path) -> None:
         queue.execute("DELETE FROM jobs WHERE study = ?", (key(home, folder),))
 
 
-def served(home: Path, row: dict) -> None:
-    """Take off the queue what one row asked for: a study asked for again since stays in it."""
+def drop(home: Path, row: dict) -> None:
+    """Take one row off the queue: a study that was asked for again since stays, by another row."""
     with _open(home) as queue:
         queue.execute("DELETE FROM jobs WHERE position = ?", (row["position"],))
 

@@ -69,6 +69,11 @@ def bootstrap_weights(
     return np.vstack([np.ones(n_groups, draws.dtype), draws])[:, group_of]
 
 
+def clusters(groups: np.ndarray) -> np.ndarray | None:
+    """Groups (N,) of images, None where every image is one of its own."""
+    return None if len(np.unique(groups)) == len(groups) else groups
+
+
 def interval(y_true: np.ndarray, runs: Sequence, groups: Sequence | None, metric: str) -> dict:
     """What one strategy scores: mean over seeds with its 95 % interval.
 

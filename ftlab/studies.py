@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -110,6 +111,38 @@ def cells(study: Study) -> list[Cell]:
         for backbone in study.backbones
         for strategy in study.strategies
     ]
+
+
+def finished(folder: Path, study: Study, chosen: Sequence[str] = ()) -> tuple[list[str], list[str]]:
+    """The finished runs, or the chosen ones among them: with their weights here, and without.
+
+    Raises:
+        BadInput: none has finished, or one of the chosen has not.
+    """
+    have = [cell.name for cell in cells(study) if cell.finished(folder)]
+    if not have:
+        raise BadInput(f"No run of the study {study.name} has finished.")
+    for name in chosen:
+        if name not in have:
+            raise BadInput(f"The study {study.name} has no finished run {name!r}: `ftlab runs`.")
+    wanted = [name for name in have if not chosen or name in chosen]
+    able = [name for name in wanted if (folder / name / "best.safetensors").exists()]
+    return able, [name for name in wanted if name not in able]
+
+
+def with_weights(
+    folder: Path, study: Study, chosen: Sequence[str] = ()
+) -> tuple[list[str], list[str]]:
+    """As `finished`.
+
+    Raises:
+        BadInput: also where none has its weights here.
+    """
+    able, absent = finished(folder, study, chosen)
+    if not able:
+        which = "those runs" if chosen else "its runs"
+        raise BadInput(f"The study {study.name} is here without the weights of {which}.")
+    return able, absent
 
 
 def plan_of(study: Study, cell: Cell, layout, lr: float | None) -> tuple[Plan, dict]:

@@ -36,6 +36,7 @@ NOT_PLAIN = "is not a plain file of tensors that PyTorch reads safely; save it a
 
 
 def main() -> int:
+    """Answer for the file on standard input; the process's exit status."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not get between the bytes
     with open(0, "rb") as file:

@@ -139,7 +139,7 @@ def serve(home: Path, until_empty: bool, stopped: StopFlag) -> Iterator[dict]:
 def _attend(home: Path, folder: Path, row: dict, stopped: StopFlag) -> Iterator[dict]:
     """Start (or adopt) the job of one study and see it to its end, or to that of its turn."""
     if not (folder / "study.json").exists():
-        queue.served(home, row)
+        queue.drop(home, row)
         return
     job = row["pid"], row["pid_start"]
     other = presence.at_work(folder)
@@ -192,13 +192,13 @@ def _over(home: Path, row: dict, seconds: float, epoch_ended: bool) -> str:
 def _put_back(home: Path, folder: Path, row: dict, over: str) -> str:
     """What becomes of a study whose job was ended before its time: it waits again, or fails."""
     if studies.state(folder, studies.read(folder)) == "finished":  # just so
-        queue.served(home, row)
+        queue.drop(home, row)
         return "finished"
     if over == "turn":
         return "waits for its next turn"
     minutes = round(row["limit_seconds"] / 60, 1)
     runs.fail(folder, f"This took the {minutes:g} minutes it may take here; what is done is kept.")
-    queue.served(home, row)
+    queue.drop(home, row)
     return "failed"
 
 
@@ -209,7 +209,7 @@ def _after(home: Path, folder: Path, row: dict) -> str:
     """
     state = studies.state(folder, studies.read(folder))
     if state in ("finished", "failed", "stopped"):
-        queue.served(home, row)
+        queue.drop(home, row)
         return state
     left = files.read_json(folder / "worker.json")  # left behind by a process that was killed
     run = (left and left["at"]) or ""
@@ -222,7 +222,7 @@ def _after(home: Path, folder: Path, row: dict) -> str:
     runs.fail(folder / run, reason)
     if run:
         return f"{run} failed, going on"
-    queue.served(home, row)
+    queue.drop(home, row)
     return "failed"
 
 

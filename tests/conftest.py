@@ -22,7 +22,15 @@ from ftlab.train import Split
 
 torch.set_num_threads(1)
 
+# The longest files, each for one process: begun first, so that none is waited for at the end.
+LONG = ("test_worker.py", "test_journeys_studies.py", "test_journeys.py", "test_several.py")
 TINY = "test_resnet"  # timm's own: a ResNet of 0.4 M parameters, stem and layer1 .. layer4
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """The long files first, in the order above; the others as they were."""
+    place = {name: n for n, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
 
 
 def pictures(n: int, classes: int = 2, size: int = 32, seed: int = 0):

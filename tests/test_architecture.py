@@ -44,10 +44,10 @@ ALLOWED = {
     "phantoms": {"records", "phantoms"},
 }
 # Nothing below imports these.
-TOP = {"lab", "people", "demo", "commands", "console", "ui", "__main__"}
+TOP = {"lab", "findings", "people", "demo", "commands", "console", "ui", "__main__"}
 LIGHT = {  # the command line starts without torch: these import none when they are imported
     *("records", "strategies", "penalties", "rates", "datasets", "metrics", "statistics"),
-    *("files", "runs", "studies", "presence", "tuning", "schedule", "worker", "lab"),
+    *("files", "runs", "studies", "presence", "tuning", "schedule", "worker", "lab", "findings"),
     *("leaderboard", "console", "commands", "doctor", "examples", "asking", "demo"),
     *("evidence", "pictures", "watching", "maps", "flips", "deleting", "jobs"),
     *("homes", "queue", "modes", "people", "passwords"),

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ftlab import demo
-from ftlab.commands import app, study  # noqa: F401  (registers the commands)
+from ftlab.__main__ import app
 from ftlab.records import Settings
 from ftlab.strategies import STRATEGIES
 

@@ -12,7 +12,7 @@ from tiny import ask, bands, trained
 from typer.testing import CliRunner
 
 from ftlab import external, metrics, statistics
-from ftlab.commands import app, images  # noqa: F401  (registers the command)
+from ftlab.__main__ import app
 from ftlab.datasets import import_dataset, open_dataset
 from ftlab.lab import Lab
 from ftlab.records import BadInput

@@ -78,8 +78,8 @@ def test_a_study_that_is_asked_for_again_is_another_row(tmp_path):
     queue.remove(tmp_path, folder)
     add(tmp_path, "study")
     assert not queue.note(tmp_path, first, pid=1)
-    queue.served(tmp_path, first)
+    queue.drop(tmp_path, first)
     again = queue.row(tmp_path, folder)
     assert again["pid"] is None and again["position"] > first["position"]
-    queue.served(tmp_path, again)
+    queue.drop(tmp_path, again)
     assert order(tmp_path) == []

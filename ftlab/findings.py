@@ -1,0 +1,52 @@
+"""The lab's verbs on what studies found: look into it, carry it on, take it away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from . import evidence, pictures
+
+if TYPE_CHECKING:
+    from .lab import Lab
+
+
+class Findings:
+    """The half of `ftlab.lab.Lab` that trains nothing. A study goes by its name."""
+
+    def evidence(self: Lab, name: str) -> dict:
+        """Confusion, curves and disagreements of finished runs: `ftlab.evidence.evidence`."""
+        return evidence.evidence(self.study_folder(name))
+
+    def consensus(self: Lab, predictions: dict, name: str) -> dict:
+        """What a study's strategies say together of an image: `ftlab.evidence.consensus`."""
+        return evidence.consensus(self.study_folder(name), predictions)
+
+    def test_image(self: Lab, name: str, index: int) -> dict:
+        """{pixels, truth, file, mask} of an image a study was tested on."""
+        return pictures.test_image(self.study_folder(name), self.data, index)
+
+    def evaluate(self: Lab, name: str, data: str, **options) -> dict:
+        """How a study's runs do on another data set: `ftlab.external.evaluate`."""
+        from . import external
+
+        return external.evaluate(self.study_folder(name), self.home, data, **options)
+
+    def drift(self: Lab, name: str, chosen: Sequence[str] = (), gradient: bool = False) -> dict:
+        """How far a study's runs moved their weights, and who flips: `ftlab.drift.drift`."""
+        from . import drift
+
+        return drift.drift(self.study_folder(name), self.home, chosen, gradient)
+
+    def similarity(self: Lab, name: str, chosen: Sequence[str] = (), **options) -> dict:
+        """How alike runs and theta_0 see, by stage: `ftlab.inspection.similarity`."""
+        from . import inspection
+
+        return inspection.similarity(self.study_folder(name), self.home, chosen, **options)
+
+    def average(self: Lab, name: str, into: str, strategies: Sequence[str], **options) -> dict:
+        """Make a study of averages of a study's runs; its `answer`: `ftlab.averaging.average`."""
+        from . import averaging
+
+        folder = self.study_folder(name)
+        return self.answer(averaging.average(folder, self.home, into, strategies, **options))
