@@ -15,6 +15,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 
 import pytest
 import timm
@@ -23,7 +24,7 @@ from conftest import TINY, pictures
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
-from ftlab import backbones, weights
+from ftlab import backbones, tensors, unpickling, weights
 from ftlab.records import BadInput
 
 ROOT = Path(__file__).parent.parent
@@ -166,7 +167,7 @@ def test_a_network_without_published_weights_says_so(hub):
         weights.fetch("efficientnet_b8")
 
 
-def test_a_checksum_knows_the_tensors_and_not_their_file(tmp_path, state):
+def test_a_checksum_knows_the_tensors_and_not_their_file(inside, tmp_path, state):
     save_file(state, tmp_path / "a.safetensors")
     torch.save(state, tmp_path / "b.pth")
     torch.save({"epoch": 3, "state_dict": state}, tmp_path / "c.pt")
@@ -192,6 +193,17 @@ def test_a_checksum_tells_shapes_and_names_apart():
     sums = [weights.checksum(t) for t in ({"x": a}, {"x": b}, {"y": a}, {"x": a.double()})]
     assert len(set(sums)) == 4
     assert weights.checksum({"x": b.T.contiguous().T}) == weights.checksum({"x": b})
+
+
+@pytest.fixture
+def inside(monkeypatch):
+    """Read .pth files in this process: the answer is the same, without torch being started anew."""
+
+    def run(command, stdin, **_):
+        status, content = unpickling.answer(stdin)
+        return SimpleNamespace(returncode=status, stdout=content)
+
+    monkeypatch.setattr(tensors.subprocess, "run", run)
 
 
 class Bomb:
@@ -255,7 +267,9 @@ def damaged(state: dict[str, torch.Tensor], how: str) -> dict:
         ("quantised", f"{KERNEL} holds torch.qint8, not real|not a plain file of tensors"),
     ],
 )
-def test_a_file_that_is_not_these_weights_is_told_what_is_wrong(tmp_path, state, how, message):
+def test_a_file_that_is_not_these_weights_is_told_what_is_wrong(
+    inside, tmp_path, state, how, message
+):
     torch.save(damaged(state, how), tmp_path / "given.pth")
     with pytest.raises(BadInput, match=message) as caught:
         weights.load(TINY, str(tmp_path / "given.pth"))
@@ -274,7 +288,7 @@ def test_half_precision_weights_are_taken(tmp_path, state):
     "content",
     [b"", b"<!DOCTYPE html><html>Not Found</html>", b"\x00" * 64, b"\xff" * 64, b"PK\x03\x04junk"],
 )
-def test_a_file_of_something_else_is_refused(tmp_path, suffix, content):
+def test_a_file_of_something_else_is_refused(inside, tmp_path, suffix, content):
     (tmp_path / f"given{suffix}").write_bytes(content)
     with pytest.raises(BadInput, match=f"given{suffix} is not a") as caught:
         weights.load(TINY, str(tmp_path / f"given{suffix}"))
@@ -282,14 +296,14 @@ def test_a_file_of_something_else_is_refused(tmp_path, suffix, content):
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"a": 1}, {3: torch.zeros(1)}, torch.zeros(3), "text"])
-def test_a_pth_file_without_a_state_dict_is_refused(tmp_path, content):
+def test_a_pth_file_without_a_state_dict_is_refused(inside, tmp_path, content):
     torch.save(content, tmp_path / "given.pth")
     with pytest.raises(BadInput, match="given.pth holds no state dict"):
         weights.load(TINY, str(tmp_path / "given.pth"))
 
 
 @pytest.mark.parametrize("keep", [0.1, 0.5, 0.99])
-def test_a_truncated_file_is_refused(tmp_path, state, keep):
+def test_a_truncated_file_is_refused(inside, tmp_path, state, keep):
     save_file(state, tmp_path / "given.safetensors")
     torch.save(state, tmp_path / "given.pth")
     for file in (tmp_path / "given.safetensors", tmp_path / "given.pth"):
