@@ -6,7 +6,7 @@ from importlib import import_module
 
 from .commands import app
 
-PARTS = ("lists", "data", "study", "images", "inspection", "averages", "machine")  # as in --help
+PARTS = ("lists", "data", "study", "search", "images", "inspection", "averages", "machine")
 for part in PARTS:
     import_module(f"ftlab.commands.{part}")
 

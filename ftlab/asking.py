@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from . import datasets, presence, schedule, strategies, studies
+from . import datasets, presence, schedule, search, strategies, studies
 from .records import BadInput, Question
 from .studies import Cell, Study
 
@@ -16,9 +16,12 @@ MAX_SEEDS = 100
 
 def ask(question: Question, home: Path, alone: bool) -> Path:
     """Write a study's question, or extend the one of its name; its folder. As `Lab.ask`."""
+    searched = None
+    if question.search:
+        question, searched = search.opened(question)
     study = _study(question, home)
     study = replace(study, weights=_weights(study.backbones, question.weights, home))
-    study = replace(study, name=study.name or f"{study.data}-{study.digest()}")
+    study = replace(study, name=study.name or _name(question, study))
     folder = home / "checkpoints" / study.name
     if alone and presence.locked(folder):
         raise presence.busy(folder)
@@ -31,9 +34,19 @@ def ask(question: Question, home: Path, alone: bool) -> Path:
             )
         study = before.joined(study)
     studies.save(folder, study)
+    if searched:
+        search.save(folder, searched)
     if not presence.locked(folder):
         schedule.forgive(folder, study)
     return folder
+
+
+def _name(question: Question, study: Study) -> str:
+    """Made of what is asked; a search has a study of its own, whatever its metric and its way."""
+    searched = ()
+    if question.search:
+        searched = question.search.strategy, re.sub(r"\W", "_", study.backbones[0])
+    return "-".join((study.data, *searched, study.digest()))
 
 
 def _study(question: Question, home: Path) -> Study:

@@ -212,6 +212,8 @@ def opening(study: str, now: Mapping) -> None:
 
 def event_line(event: Mapping) -> str | None:
     """An event of a study as a plain line; None where there is nothing to say."""
+    if event["event"] == "search":
+        return f"now {', '.join(event['strategies'])}" if event["strategies"] else None
     run = event["run"]
     if event["event"] == "epoch":
         val = event["val"]
@@ -254,9 +256,9 @@ def progress(
 
         def show(event: Mapping) -> None:
             nonlocal asked
-            if event["event"] in ("finished", "failed") and (line := event_line(event)):
+            if event["event"] in ("search", "finished", "failed") and (line := event_line(event)):
                 bar.console.print(ORDERS.sub("\ufffd", line), highlight=False, markup=False)
-            bar.update(task, description=event["run"])
+            bar.update(task, description=event.get("run"))
             if time.monotonic() - asked > 1:
                 now, asked = look(), time.monotonic()
                 known = now["seconds_left"] is not None

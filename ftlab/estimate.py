@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from timm.models import is_model_pretrained
 
-from . import arithmetic, backbones, datasets, strategies, train, tuning, weights
+from . import arithmetic, backbones, datasets, search, strategies, train, tuning, weights
 from . import device as devices
 from .backbones import Network
 from .datasets import Dataset
@@ -48,6 +48,8 @@ class Cost(NamedTuple):
 def estimate(question: Question, home: Path) -> dict:
     """{seconds, measured} of the study a question asks for, from its first step to its last answer.
 
+    A search is taken to train as many units as it may.
+
     Timed on noise and random weights, once for all strategies: looking at a batch, unit by unit,
     and a step in which everything learns. What each phase costs follows (`_cost`): frozen units
     are passed once (ftlab.features), and gradients go back no further than the first unit that
@@ -69,8 +71,9 @@ def estimate(question: Question, home: Path) -> dict:
     for backbone in dict.fromkeys(question.backbones):
         layout, frozen = backbones.layout(backbone), {}
         settings = arithmetic.settled(question.settings, backbone, home / "cache")
-        for strategy in strategies.parse_names(question.strategies):
-            knobs = question.knobs.get(strategy, {})
+        named = strategies.parse_names(question.strategies)
+        for strategy in dict.fromkeys((*named, *search.at_most(question.search, layout))):
+            knobs = strategies.given(strategy, question.knobs)
             plan = strategies.write_plan(strategy, layout, settings.epochs, **knobs)
             timing = _timing(backbone, len(data.classes), plan.slim_from, settings)
             cost = _cost(plan, layout, timing, settings, images, judged)

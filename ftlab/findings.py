@@ -44,6 +44,12 @@ class Findings:
 
         return inspection.similarity(self.study_folder(name), self.home, chosen, **options)
 
+    def cuts(self: Lab, name: str, latency: bool = False) -> dict:
+        """What a search found, a point a unit: `ftlab.cuts.cuts`."""
+        from . import cuts
+
+        return cuts.cuts(self.study_folder(name), self.home, latency)
+
     def average(self: Lab, name: str, into: str, strategies: Sequence[str], **options) -> dict:
         """Make a study of averages of a study's runs; its `answer`: `ftlab.averaging.average`."""
         from . import averaging

@@ -10,6 +10,7 @@ from typing import Any
 from . import console, homes, queue
 from .modes import Mode
 from .records import BadInput, Question
+from .search import at_most
 from .strategies import parse_names
 
 NOBODY = "nobody"  # whoever cannot be told apart: may look, and owns nothing
@@ -102,7 +103,7 @@ def _may_train(lab: Any, mode: Mode, question: Question) -> None:
         raise BadInput(
             f"Here a study trains at {mode.image_px} pixels at most, and this one asks for {side}."
         )
-    epochs = _epochs(question)
+    epochs = _epochs(lab, question)
     if mode.study_epochs and epochs > mode.study_epochs:
         raise BadInput(
             f"Here a study may train {mode.study_epochs} epochs in all, and this one asks for "
@@ -110,11 +111,17 @@ def _may_train(lab: Any, mode: Mode, question: Question) -> None:
         )
 
 
-def _epochs(question: Question) -> int:
-    """The epochs of all runs of a question, candidates for the learning rate included."""
+def _epochs(lab: Any, question: Question) -> int:
+    """The epochs of all runs of a question, as many as a search may train.
+
+    Candidates for the learning rate are included.
+    """
     from .tuning import GRID
 
-    cells = len(question.backbones) * len(parse_names(question.strategies))
+    names = parse_names(question.strategies)
+    if question.search:
+        names += at_most(question.search, lab.layout(question.backbones[0]))
+    cells = len(question.backbones) * len(names)
     tuned = question.settings.lr == "auto"
     runs = cells * (len(question.seeds) + (len(GRID) - 1) * tuned)
     return runs * question.settings.epochs

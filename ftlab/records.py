@@ -133,12 +133,22 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class Search:
+    """Which unit a strategy should take: by what, and in which of the ways of `ftlab.search`."""
+
+    strategy: str = "truncated"
+    metric: str = "average_precision"  # on validation
+    how: str = "two-stage"
+
+
+@dataclass(frozen=True)
 class Question:
     """What a study is asked: a data set, backbones, strategies and seeds, and how to train.
 
     weights: pretrained (each backbone's own), imagenet, bundled, random, or a file's path.
     knobs: strategy -> {knob: value}; what is not given takes the strategy's default.
     name: of the study; "" makes one from the data set and the question.
+    search: what finds out which strategies to train; those given are trained, too.
     """
 
     data: str
@@ -149,6 +159,7 @@ class Question:
     weights: str = "pretrained"
     knobs: Mapping[str, dict] = field(default_factory=dict)
     name: str = ""
+    search: Search | None = None
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from . import presence, runs, tuning
+from . import presence, runs, search, studies, tuning
 from .studies import Cell, Study, cells, read
+
+if TYPE_CHECKING:
+    from .training import Context
 
 
 def work(folder: Path, home: Path, stop: Callable[[], bool]) -> Iterator[dict]:
@@ -14,6 +19,7 @@ def work(folder: Path, home: Path, stop: Callable[[], bool]) -> Iterator[dict]:
 
     Events: {event: started, run, epochs}, {event: epoch, run, ...}, {event: finished, run, ...},
     {event: failed, run, reason}. A run that fails is written down in words and the study goes on.
+    Where a search finds out what to train next: {event: search, strategies}.
 
     Args:
         home: the folder that holds data/ and cache/.
@@ -23,16 +29,41 @@ def work(folder: Path, home: Path, stop: Callable[[], bool]) -> Iterator[dict]:
 
     with presence.lock(folder):
         (folder / "error.txt").unlink(missing_ok=True)
-        study = read(folder)
-        context = training.prepare(folder, study, home)
-        for cell in cells(study):
-            for each in waiting(folder, study, cell):
-                if stop():
-                    return
-                at = each.folder(folder).relative_to(folder).as_posix()
-                presence.note(folder, cell.name, at)
-                yield from training.train(context, each, stop)
-            tuning.drop_weights(folder, study, cell)
+        context = training.prepare(folder, read(folder), home)
+        yield from _train(context, stop)
+        while not stop() and search.goes_on(folder, context.study):
+            yield _search_on(context)
+            yield from _train(context, stop)
+
+
+def _train(context: Context, stop: Callable[[], bool]) -> Iterator[dict]:
+    """Train what the study holds and has no answer yet."""
+    from . import training
+
+    folder, study = context.folder, context.study
+    for cell in cells(study):
+        for each in waiting(folder, study, cell):
+            if stop():
+                return
+            at = each.folder(folder).relative_to(folder).as_posix()
+            presence.note(folder, cell.name, at)
+            yield from training.train(context, each, stop)
+        tuning.drop_weights(folder, study, cell)
+
+
+def _search_on(context: Context) -> dict:
+    """Let the study's search ask for what it needs next; the event that says so."""
+    folder = context.folder
+    found = search.read(folder, context.study)
+    if found.unranked:
+        from . import reading
+
+        reading.rank(context, found.backbone, found.search.metric)
+        found = search.read(folder, context.study)
+    more = replace(context.study, strategies=found.lacks)
+    context.study = read(folder).joined(more)  # somebody may have asked for more meanwhile
+    studies.save(folder, context.study)
+    return {"event": "search", "strategies": list(found.lacks)}
 
 
 def _unfinished(folder: Path, study: Study, cell: Cell) -> list[Cell]:

@@ -8,7 +8,8 @@ read these docstrings in the app, see ftlab.signatures for their form.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from . import signatures
@@ -84,7 +85,7 @@ def l1_sp(
     alpha: pull to the start (ours: an L1 sum over millions of weights stays near the loss).
     beta: pull of the new head to zero.
     """
-    return _penalised(full(layout, epochs, lr), L1SP(alpha, beta))
+    return _each(full(layout, epochs, lr), penalty=L1SP(alpha, beta))
 
 
 def l2_sp(
@@ -96,7 +97,7 @@ def l2_sp(
     alpha: pull to the start.
     beta: pull of the new head to zero.
     """
-    return _penalised(full(layout, epochs, lr), L2SP(alpha, beta))
+    return _each(full(layout, epochs, lr), penalty=L2SP(alpha, beta))
 
 
 def auto_rgn(layout: Layout, epochs: int, lr: float = 1e-3, mode: Mode = "practical") -> Plan:
@@ -194,13 +195,13 @@ SOURCES: dict[Callable[..., Plan], str] = {  # the table of strategies, the pape
 }
 STRATEGIES = {function.__name__: function for function in SOURCES}
 DAVILA = tuple(STRATEGIES)[:8]
+UNIT_KNOBS = {"truncated": "cut", "layer_wise": "freeze", "transfusion": "slim"}  # see `parse`
 
 
 def knobs(strategy: str) -> dict[str, object]:
     """The knobs of a strategy with their defaults, from its signature, lr included."""
-    return {
-        name: parameter.default for name, parameter in signatures.parameters(find(strategy)).items()
-    }
+    taken = signatures.parameters(find(strategy))
+    return {name: parameter.default for name, parameter in taken.items()}
 
 
 def find(strategy: str) -> Callable[..., Plan]:
@@ -209,9 +210,29 @@ def find(strategy: str) -> Callable[..., Plan]:
     Raises:
         BadInput: there is none; the message lists them.
     """
-    if strategy not in STRATEGIES:
-        raise BadInput(f"There is no strategy {strategy!r}; there are {', '.join(STRATEGIES)}.")
-    return STRATEGIES[strategy]
+    return STRATEGIES[parse(strategy)[0]]
+
+
+def parse(strategy: str) -> tuple[str, dict[str, int]]:
+    """Its plain name, and the unit it may carry as a knob: truncated@12 is truncated, cut=12.
+
+    Raises:
+        BadInput: there is no such strategy, or it cannot carry that.
+    """
+    name, at, unit = strategy.partition("@")
+    if name not in STRATEGIES:
+        raise BadInput(f"There is no strategy {name!r}; there are {', '.join(STRATEGIES)}.")
+    if at and name not in UNIT_KNOBS:
+        raise BadInput(f"{name} has no unit to name, as {', '.join(UNIT_KNOBS)} have.")
+    if at and not re.fullmatch("0|[1-9][0-9]{0,3}", unit):
+        raise BadInput(f"{name}@ takes a unit's number, as in {name}@7, not {strategy!r}.")
+    return name, {UNIT_KNOBS[name]: int(unit)} if at else {}
+
+
+def given(strategy: str, knobs: Mapping[str, dict]) -> dict:
+    """What a strategy was given of {strategy: knobs}, by its plain name, its own, or in it."""
+    own = {**knobs.get(strategy.partition("@")[0], {}), **knobs.get(strategy, {})}
+    return {**own, **parse(strategy)[1]} if "@" in strategy else own
 
 
 def write_plan(strategy: str, layout: Layout, epochs: int, /, **given) -> Plan:
@@ -220,6 +241,7 @@ def write_plan(strategy: str, layout: Layout, epochs: int, /, **given) -> Plan:
     Raises:
         BadInput: unknown strategy or knob, or a value the strategy cannot use.
     """
+    given |= parse(strategy)[1]
     signatures.check(find(strategy), given)
     _at_least(epochs, 1, strategy, "to train at all")
     plan = find(strategy)(layout, epochs, **given)
@@ -245,10 +267,6 @@ def _gradual(layout: Layout, epochs: int, lr: float, order: list[str]) -> Plan:
             for k, (span, names) in enumerate(zip(spans, learning, strict=True))
         )
     )
-
-
-def _penalised(plan: Plan, penalty: L1SP | L2SP) -> Plan:
-    return _each(plan, penalty=penalty)
 
 
 def _ruled(plan: Plan, rule: AutoRGN | AutoSNR) -> Plan:

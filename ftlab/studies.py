@@ -6,6 +6,7 @@ tuning/<run>/  with --lr auto: candidates that only chose a learning rate, never
 worker.json    who works on it: pid, start time and the run at hand
 stopped        somebody asked it to stop
 lock           held by whoever works on it; the system lets it go when they die
+search.json    the question of a search, which lets the study grow (ftlab.search)
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from . import files, presence, runs
+from . import files, presence, runs, search
 from .records import BadInput, Plan, Settings
-from .strategies import knobs, write_plan
+from .strategies import given, knobs, write_plan
 
 
 @dataclass(frozen=True)
@@ -147,14 +148,14 @@ def with_weights(
 
 def plan_of(study: Study, cell: Cell, layout, lr: float | None) -> tuple[Plan, dict]:
     """(plan, all knobs of the strategy as used) of a cell; lr None: given, else the default."""
-    given = dict(study.knobs.get(cell.strategy, {}))
+    own = given(cell.strategy, study.knobs)
     lr = cell.candidate or lr
     if lr is None and isinstance(study.settings.lr, float):
         lr = study.settings.lr
     if lr is not None:
-        given = {"lr": lr, **given}
-    plan = write_plan(cell.strategy, layout, study.settings.epochs, **given)
-    return plan, {**knobs(cell.strategy), **given}
+        own = {"lr": lr, **own}
+    plan = write_plan(cell.strategy, layout, study.settings.epochs, **own)
+    return plan, {**knobs(cell.strategy), **own}
 
 
 def run_states(folder: Path, study: Study) -> dict[str, str]:
@@ -173,7 +174,7 @@ def state(folder: Path, study: Study) -> str:
     if (folder / "error.txt").exists():
         return "failed"
     states = set(run_states(folder, study).values())
-    if states <= {"finished", "failed"}:
+    if states <= {"finished", "failed"} and not search.goes_on(folder, study):
         return "finished" if "finished" in states else "failed"
     if (folder / "stopped").exists():
         return "stopped"

@@ -41,7 +41,7 @@ class Context:
     cache: Path
     device: torch.device
     splits: dict[str, Split]
-    test_groups: np.ndarray  # (n,) int: patients or lesions of the test images, without their names
+    groups: dict[str, np.ndarray]  # (n,) int: patients or lesions of a split, without their names
     last_theta0: tuple[tuple, Theta0] | None = None
 
     @property
@@ -71,14 +71,9 @@ def prepare(folder: Path, study: Study, home: Path) -> Context:
             f"The data set {study.data} has changed since the study {study.name} began: "
             "start a new study with another --name."
         )
-    return Context(
-        folder,
-        study,
-        home / "cache",
-        devices.pick(),
-        splits(data, study.settings),
-        np.unique(data.groups[data.indices("test")], return_inverse=True)[1],
-    )
+    seen = splits(data, study.settings)
+    groups = {n: np.unique(data.groups[s.rows], return_inverse=True)[1] for n, s in seen.items()}
+    return Context(folder, study, home / "cache", devices.pick(), seen, groups)
 
 
 def splits(data, settings) -> dict[str, Split]:
@@ -274,7 +269,7 @@ def _tested(context: Context, network: Network, plan: Plan, settings) -> tuple[d
         tested["test_at_threshold"] = {
             name: metrics.at_threshold(split.labels, probs, at) for name, at in points.items()
         }
-    index = {"index": split.rows, "group": context.test_groups}
+    index = {"index": split.rows, "group": context.groups["test"]}
     return tested, {"y_true": split.labels, "probs": probs, **index}
 
 

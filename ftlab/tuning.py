@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from . import files
 from .records import BadInput
+from .strategies import given
 
 if TYPE_CHECKING:
     from .studies import Cell, Study
@@ -21,7 +22,7 @@ GRID = (1e-4, 1e-3, 1e-2)
 
 def candidates(study: Study, cell: Cell) -> list[Cell]:
     """The tuning runs of a cell's backbone and strategy: the grid, with the study's first seed."""
-    if study.settings.lr != "auto" or "lr" in study.knobs.get(cell.strategy, {}):
+    if study.settings.lr != "auto" or "lr" in given(cell.strategy, study.knobs):
         return []
     return [replace(first(study, cell), candidate=lr) for lr in GRID]
 

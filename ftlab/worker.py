@@ -22,7 +22,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import files, homes, presence, queue, runs, schedule, studies
+from . import files, homes, presence, queue, runs, schedule, search, studies
 from .jobs import Pulse, poll, start, stop
 from .records import BadInput
 
@@ -107,7 +107,8 @@ def resume(home: Path, folder: Path, owner: str = "", limit_seconds: float | Non
     study = studies.read(folder)
     if presence.locked(folder):
         raise presence.busy(folder)
-    if all(cell.finished(folder) for cell in studies.cells(study)):
+    all_there = all(cell.finished(folder) for cell in studies.cells(study))
+    if all_there and not search.goes_on(folder, study):
         raise BadInput(f"The study {study.name} is finished: there is nothing left to train.")
     (folder / "stopped").unlink(missing_ok=True)
     schedule.forgive(folder, study)

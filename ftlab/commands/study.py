@@ -105,7 +105,7 @@ def compare(
         knobs=parse_knobs(knob or []),
         name=name,
     )
-    _work(question, queue, json)
+    work_on(question, queue, json)
 
 
 @command
@@ -128,11 +128,11 @@ def train(
         raise BadInput(f"--seed is at least 0, not {seed}.")
     knobs = parse_knobs(knob or [], strategy)
     question = Question(data, [backbone], [strategy], [seed], settings, weights, knobs, name)
-    _work(question, queue, json)
+    work_on(question, queue, json)
 
 
-def _work(question: Question, queue: bool, json: bool) -> None:
-    """Ask, work and show, or ask and queue."""
+def work_on(question: Question, queue: bool, json: bool) -> str | None:
+    """Ask, work and show; the study's name. Or ask and queue; None."""
     from .. import queue as waiting
     from .. import worker
 
@@ -143,7 +143,8 @@ def _work(question: Question, queue: bool, json: bool) -> None:
         console.say(f"The study {folder.name} waits for `ftlab worker`.", err=True)
         return console.emit({"study": folder.name, "queued": True}) if json else None
     stop = worker.StopFlag()
-    return _show(folder, ours.work(folder, stop), stop, json)
+    _show(folder, ours.work(folder, stop), stop, json)
+    return folder.name
 
 
 def _show(folder: Path, events: Iterator[dict], stop: StopFlag, json: bool) -> None:

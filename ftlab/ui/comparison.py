@@ -213,7 +213,7 @@ def _row(lab, run: Mapping, classes, runs, board, method: str) -> dict:
         "run": run["run"],
         "strategy": run["strategy"],
         "backbone": run["backbone"],
-        "summary": known.get(run["strategy"], ""),
+        "summary": known.get(run["strategy"].partition("@")[0], ""),
         "classes": classes,
         "probs": run["probs"],
         "target": classes.index(run["target"]),

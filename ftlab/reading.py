@@ -1,0 +1,72 @@
+"""How well a linear classifier reads the classes off each unit of the pretrained trunk.
+
+One pass over the training images gives the pooled features of every unit, and a cross-validated
+logistic regression scores each; nothing is trained. Patients (or whatever the group is) stay
+together in a fold. This ranks the units that a ranked search trains (`ftlab.search`).
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+
+from . import arithmetic, backbones, files, metrics, search
+from . import device as devices
+from .backbones import Network
+from .batches import Split, batches
+from .records import Settings
+from .studies import Cell
+from .training import Context
+
+IMAGES = 2000  # of training, drawn once, where there are more
+FOLDS = 5
+
+
+def rank(context: Context, backbone: str, metric: str) -> None:
+    """Score every unit of a study's backbone by a metric, and write its ranking.json."""
+    began, study = time.perf_counter(), context.study
+    theta0 = context.theta0(Cell(backbone, "full", study.seeds[0]))
+    network = backbones.build(backbone, len(study.classes), theta0)
+    network.to(context.device, memory_format=torch.channels_last)
+    settings = arithmetic.settled(study.settings, backbone, context.cache)
+    train, groups = context.splits["train"], context.groups["train"]
+    few = np.sort(np.random.default_rng(0).permutation(len(train))[:IMAGES])
+    seen = features(network, train, few, settings)
+    scores = [readable(each, train.labels[few], groups[few], metric) for each in seen]
+    found = {"scores": dict(enumerate(scores, 1)), "seconds": time.perf_counter() - began}
+    files.write_json(context.folder / search.RANKING, found)
+
+
+@torch.inference_mode()
+def features(
+    network: Network, images: Split, few: np.ndarray, settings: Settings
+) -> list[np.ndarray]:
+    """(n, C) of each trunk unit: its pooled features of some images of a split."""
+    device, last = network.head.weight.device, network.layout().trunk[-1].units[-1]
+    units, found = network.eval().units()[:last], [[] for _ in range(last)]
+    for batch, _ in batches(images, few, settings.batch):
+        with devices.autocast(device, settings.precision):
+            x = network.prepare(batch.to(device))
+            for unit, own in zip(units, found, strict=True):
+                x = unit(x)
+                own.append(x.float().mean(dim=(2, 3)).cpu())
+    return [torch.cat(own).numpy() for own in found]
+
+
+def readable(seen: np.ndarray, labels: np.ndarray, groups: np.ndarray, metric: str) -> float:
+    """A metric of what logistic regressions say of the images that they were not fitted on.
+
+    Args:
+        seen: (n, C) features, labels: (n,), groups: (n,) ints.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
+    said = cross_val_predict(model, seen, labels, groups=groups, cv=folds, method="predict_proba")
+    return metrics.score(labels, said)[metric]
