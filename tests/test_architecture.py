@@ -50,7 +50,7 @@ LIGHT = {  # the command line starts without torch: these import none when they 
     *("files", "runs", "studies", "presence", "tuning", "schedule", "worker", "lab", "findings"),
     *("leaderboard", "console", "commands", "doctor", "examples", "asking", "demo"),
     *("evidence", "pictures", "watching", "maps", "flips", "deleting", "jobs"),
-    *("homes", "queue", "modes", "people", "passwords"),
+    *("homes", "queue", "modes", "people", "passwords", "search"),
     *("__main__", "ui"),
 }
 HEAVY = {"torch", "torchvision", "timm"}
@@ -74,6 +74,9 @@ HEAVY_HERE |= {
     "drift",
     "averaging",
     "external",
+    "reading",
+    "costs",
+    "cuts",
 }
 
 

@@ -29,7 +29,7 @@ METRICS = {
     "ece",
 }
 COMMANDS = """strategies backbones plan datasets studies runs import check compare train demo status
-stop delete worker predict explain evaluate similarity drift average fetch serve users
+stop delete worker search predict explain evaluate similarity drift average fetch serve users
 doctor""".split()
 
 
@@ -272,6 +272,16 @@ BAD = {
     "rate in words": (("compare", "bands", "--lr", "small"), "--lr takes a number or auto"),
     "no epochs": (("compare", "bands", "--epochs", "0"), "--epochs is at least 1"),
     "too few epochs": (("train", "bands", "--strategy", "lp_ft", "--epochs", "1"), "at least 2"),
+    "unit of a strategy without": (("compare", "bands", "--strategies", "full@3"), "no unit to name"),
+    "unit in words": (("train", "bands", "--strategy", "truncated@last"), "takes a unit's number"),
+    "unit not there": (("plan", "truncated@99", "--backbone", "resnet50"), "no unit 99"),
+    "search of another": (("search", "bands", "--strategy", "full"), "A search takes truncated,"),
+    "search by another": (("search", "bands", "--metric", "auroc"), "A search takes average_prec"),
+    "search otherwise": (("search", "bands", "--how", "guess"), "A search takes two-stage, ranked"),
+    "search of two backbones": (
+        ("search", "bands", "--backbone", "resnet50,vgg19"), "no backbone 'resnet50,vgg19'"),
+    "ranked without a cut": (
+        ("search", "bands", "--strategy", "layer_wise", "--how", "ranked"), "Only truncated"),
     "no seeds": (("compare", "bands", "--seeds", "0"), "1 to 100 seeds, not 0"),
     "seeds below zero": (("compare", "bands", "--seeds", "-3"), "1 to 100 seeds"),
     "seed below zero": (("train", "bands", "--seed", "-1"), "--seed is at least 0"),

@@ -11,7 +11,7 @@ from ftlab import queue
 from ftlab.lab import Lab
 from ftlab.modes import CLASSROOM, ONE, PUBLIC
 from ftlab.people import UNKNOWN, People
-from ftlab.records import BadInput, Question
+from ftlab.records import BadInput, Question, Search
 
 MODE = replace(CLASSROOM, study_epochs=8, image_px=64, waiting_studies=2, dataset_images=60)
 
@@ -70,6 +70,10 @@ def test_whoever_is_unknown_may_look_and_change_nothing(room):
     [
         ({"seeds": range(5)}, "may train 8 epochs in all, and this one asks for 10"),
         ({"settings": replace(QUICK, lr="auto"), "seeds": (0, 1, 2)}, "asks for 10"),
+        (
+            {"search": Search()},
+            "asks for 12",
+        ),  # full, the whole network, four more: two epochs each
         ({"settings": replace(QUICK, size=96)}, "at 64 pixels at most, and this one asks for 96"),
     ],
 )
