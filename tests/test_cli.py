@@ -272,7 +272,7 @@ BAD = {
     "rate in words": (("compare", "bands", "--lr", "small"), "--lr takes a number or auto"),
     "no epochs": (("compare", "bands", "--epochs", "0"), "--epochs is at least 1"),
     "too few epochs": (("train", "bands", "--strategy", "lp_ft", "--epochs", "1"), "at least 2"),
-    "unit of a strategy without": (("compare", "bands", "--strategies", "full@3"), "no unit to name"),
+    "unit of none": (("compare", "bands", "--strategies", "full@3"), "full has no unit to name"),
     "unit in words": (("train", "bands", "--strategy", "truncated@last"), "takes a unit's number"),
     "unit not there": (("plan", "truncated@99", "--backbone", "resnet50"), "no unit 99"),
     "search of another": (("search", "bands", "--strategy", "full"), "A search takes truncated,"),

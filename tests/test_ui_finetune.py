@@ -13,10 +13,10 @@ import pytest
 from browser import chromium, lacking, visiting
 from trainers import ALL, FakeLab, values
 
-from ftlab import strategies
+from ftlab import search, strategies
 from ftlab.modes import ONE
-from ftlab.records import BadInput, Question, Settings
-from ftlab.ui import finetune, parts, progress, question, watching
+from ftlab.records import BadInput, Question, Search, Settings
+from ftlab.ui import finetune, parts, progress, question, searching, watching
 
 
 @pytest.fixture
@@ -29,6 +29,7 @@ def form(lab):
     with gr.Blocks():
         form = question.build(lab.strategies(), [("resnet50", "resnet50")], [])
         question.build_more(form, lab.strategies())
+        searching.build(form)
     return form
 
 
@@ -74,6 +75,21 @@ def test_every_knob_of_every_strategy_has_a_field_and_given_ones_are_asked(form)
     assert type(asked.knobs["truncated"]["cut"]) is int
     few = form.question(values(form, strategies=["full"], **changes))
     assert few.knobs == {}
+
+
+def test_a_search_asks_for_a_unit_whatever_strategies_are_ticked(form):
+    given = {"truncated__lr": "1e-3", "layer_wise__lr": "1e-2", "strategies": ["truncated"]}
+    held = values(form, **given) | {form.search["strategy"]: "layer_wise"}
+    asked = form.question(held, search=True)
+    assert (asked.strategies, asked.search) == ([], Search("layer_wise"))
+    assert asked.knobs == {"layer_wise": {"lr": 1e-2}}
+    assert form.question(held).search is None
+
+
+def test_the_search_offers_what_can_be_searched():
+    found = {name: tuple(choices.values()) for name, (_, choices) in searching.FIELDS.items()}
+    known = tuple(strategies.UNIT_KNOBS), search.HOW, search.METRICS
+    assert found == dict(zip(("strategy", "how", "metric"), known, strict=True))
 
 
 def test_what_may_be_empty_is_none_or_its_number(form):

@@ -10,15 +10,16 @@ both again and again.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 
 import gradio as gr
 
 from ..modes import Mode
 from ..records import BadInput
-from . import drawing, parts, progress, question, watching
+from . import drawing, parts, progress, question, searching, watching
 from .parts import esc, told
 from .watching import QUIET, Watching
 
@@ -35,8 +36,8 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
             studies = watching.build()
     _wire_asking(lab, asking)
     look = watching.wire(lab, studies)
-    started = _wire_start(lab, asking, studies, pages)
-    started.success(look, studies.inputs, studies.outputs, **QUIET)
+    for started in _wire_start(lab, asking, studies, pages):
+        started.success(look, studies.inputs, studies.outputs, **QUIET)
 
     def load(demo: gr.Blocks) -> None:
         form = asking.form
@@ -70,6 +71,8 @@ class Asking:
     time: gr.HTML
     how_long: gr.Button
     start: gr.Button
+    how_long_to_search: gr.Button
+    start_search: gr.Button
 
 
 def _new_study(lab) -> Asking:
@@ -86,7 +89,7 @@ def _new_study(lab) -> Asking:
                 start = gr.Button("Start", variant="primary", scale=0, min_width=140)
             plans = gr.HTML(elem_classes="ft-drawing")
     question.build_more(form, strategies)
-    return Asking(form, about, fetch, plans, time, how_long, start)
+    return Asking(form, about, fetch, plans, time, how_long, start, *searching.build(form))
 
 
 def _wire_asking(lab, asking: Asking) -> None:
@@ -109,13 +112,14 @@ def _wire_asking(lab, asking: Asking) -> None:
         js=f"() => {json.dumps(READY)}",
         **QUIET,
     )
-    asking.how_long.click(
-        told(lambda values: _estimate(lab, form, values)),
-        form.fields(),
-        asking.time,
-        concurrency_id="estimate",
-        api_visibility="private",
-    )
+    for button, search in ((asking.how_long, False), (asking.how_long_to_search, True)):
+        button.click(
+            told(lambda values, search=search: _estimate(lab, form, values, search)),
+            form.fields(),
+            asking.time,
+            concurrency_id="estimate",
+            api_visibility="private",
+        )
 
 
 def _data_names(lab) -> list[str]:
@@ -204,29 +208,32 @@ def _draw(lab, form: question.Form, values: Mapping) -> str:
     return said + noted + drawing.gallery(plans, layout, about)
 
 
-def _estimate(lab, form: question.Form, values: Mapping) -> str:
+def _estimate(lab, form: question.Form, values: Mapping, search: bool = False) -> str:
     """HTML: how long the study would take on this machine; it trains a few steps to find out."""
-    asked = form.question(values)
+    asked = form.question(values, search)
     found = lab.estimate(asked)
     runs = len(asked.backbones) * len(asked.strategies) * len(asked.seeds)
+    what = "a search at its longest" if search else f"{runs} run{'s' * (runs > 1)}"
     how = "measured" if found["measured"] else "judged by smaller batches"
     return (
         f'<p><b class="ft-time">about {parts.duration(found["seconds"])}</b> '
-        f'<span class="ft-muted">for {runs} run{"s" * (runs > 1)}, {how} on this machine</span></p>'
+        f'<span class="ft-muted">for {what}, {how} on this machine</span></p>'
     )
 
 
 # --- starting ----------------------------------------------------------------------------------
 
 
-def _wire_start(lab, asking: Asking, studies: Watching, pages: gr.Tabs):
+def _wire_start(lab, asking: Asking, studies: Watching, pages: gr.Tabs) -> Iterator:
     form = asking.form
 
     @told
-    def start(values: Mapping):
-        study = lab.enqueue(form.question(values))
+    def start(values: Mapping, search: bool):
+        study = lab.enqueue(form.question(values, search))
         choices = progress.listed(lab.studies())
         return gr.Tabs(selected="studies"), gr.Radio(choices, value=study)
 
     shown = [pages, studies.study]
-    return asking.start.click(start, form.fields(), shown, api_visibility="private")
+    for button, search in ((asking.start, False), (asking.start_search, True)):
+        act = partial(start, search=search)
+        yield button.click(act, form.fields(), shown, api_visibility="private")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import gradio as gr
 
-from ..records import BadInput, Layout, Question, Settings
+from ..records import BadInput, Layout, Question, Search, Settings
 from . import drawing
 
 DEFAULT = Settings()
@@ -53,19 +53,23 @@ class Form:
     knobs: dict[tuple[str, str], gr.components.Component] = field(default_factory=dict)
     records: dict[tuple[str, str], Mapping] = field(default_factory=dict)  # of knobs
     rows: dict[str, gr.Row] = field(default_factory=dict)  # of each strategy's knobs
+    search: dict[str, gr.Radio] = field(default_factory=dict)
 
     def fields(self) -> set[gr.components.Component]:
         own = (self.data, self.backbones, self.strategies, self.epochs, self.seeds)
-        return {*own, self.name, self.weights, *self.settings.values(), *self.knobs.values()}
+        more = (*self.settings.values(), *self.knobs.values(), *self.search.values())
+        return {*own, self.name, self.weights, *more}
 
     def drawn(self) -> list[gr.components.Component]:
         """The fields that a plan depends on."""
         own = (self.backbones, self.strategies, self.epochs, self.settings["lr"])
         return [*own, *self.knobs.values()]
 
-    def question(self, values: Mapping) -> Question:
+    def question(self, values: Mapping, search: bool = False) -> Question:
         """What the fields ask. Every study that starts from the page is made and refused here.
 
+        Args:
+            search: for the unit of a strategy, instead of comparing those that are chosen.
         Raises:
             BadInput: a field is empty or no number, in one sentence.
         """
@@ -73,7 +77,9 @@ class Form:
             raise BadInput("Choose a data set first; the Data tab imports one.")
         if not values[self.backbones]:
             raise BadInput("Choose a backbone.")
-        if not values[self.strategies]:
+        sought = {name: values[field] for name, field in self.search.items()}
+        chosen = [] if search else values[self.strategies]
+        if not (chosen or search):
             raise BadInput("Choose at least one strategy.")
         settings = {name: values[component] for name, component in self.settings.items()}
         whole = {
@@ -87,14 +93,17 @@ class Form:
         return Question(
             data=values[self.data],
             backbones=values[self.backbones],
-            strategies=values[self.strategies],
+            strategies=chosen,
             seeds=range(_whole(values[self.seeds], "Seeds")),
             settings=replace(DEFAULT, **{**settings, **whole, "lr": lr, "epochs": epochs}),
             weights=values[self.weights],
             knobs={
-                name: own for name in values[self.strategies] if (own := self.given(values, name))
+                name: own
+                for name in chosen or [sought["strategy"]]
+                if (own := self.given(values, name))
             },
             name=(values[self.name] or "").strip(),
+            search=Search(**sought) if search else None,
         )
 
     def given(self, values: Mapping, strategy: str) -> dict:
