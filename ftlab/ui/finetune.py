@@ -71,8 +71,9 @@ class Asking:
     time: gr.HTML
     how_long: gr.Button
     start: gr.Button
-    how_long_to_search: gr.Button
-    start_search: gr.Button
+    search_time: gr.HTML
+    search_how_long: gr.Button
+    search_start: gr.Button
 
 
 def _new_study(lab) -> Asking:
@@ -108,15 +109,18 @@ def _wire_asking(lab, asking: Asking) -> None:
         [component.change for component in form.fields() - {form.name}],
         None,
         None,
-        asking.time,
-        js=f"() => {json.dumps(READY)}",
+        [asking.time, asking.search_time],
+        js=f"() => {json.dumps([READY, ''])}",
         **QUIET,
     )
-    for button, search in ((asking.how_long, False), (asking.how_long_to_search, True)):
+    for button, time, search in (
+        (asking.how_long, asking.time, False),
+        (asking.search_how_long, asking.search_time, True),
+    ):
         button.click(
             told(lambda values, search=search: _estimate(lab, form, values, search)),
             form.fields(),
-            asking.time,
+            time,
             concurrency_id="estimate",
             api_visibility="private",
         )
@@ -234,6 +238,6 @@ def _wire_start(lab, asking: Asking, studies: Watching, pages: gr.Tabs) -> Itera
         return gr.Tabs(selected="studies"), gr.Radio(choices, value=study)
 
     shown = [pages, studies.study]
-    for button, search in ((asking.start, False), (asking.start_search, True)):
+    for button, search in ((asking.start, False), (asking.search_start, True)):
         act = partial(start, search=search)
         yield button.click(act, form.fields(), shown, api_visibility="private")

@@ -41,8 +41,8 @@ FIELDS = {
 }
 
 
-def build(form: Form) -> tuple[gr.Button, gr.Button]:
-    """Make the fields, folded, in the current layout; the buttons that ask how long, and start."""
+def build(form: Form) -> tuple[gr.HTML, gr.Button, gr.Button]:
+    """Make the fields, folded, in the current layout: the time, and what asks for it and starts."""
     with gr.Accordion("Search a unit instead", open=False):
         gr.HTML(ABOUT)
         with gr.Row():
@@ -52,5 +52,7 @@ def build(form: Form) -> tuple[gr.Button, gr.Button]:
                     list(choices.items()), value=default, label=label, min_width=220
                 )
         with gr.Row(elem_classes="ft-start"):
+            time = gr.HTML(min_height=24)
             how_long = gr.Button("How long?", scale=0, min_width=120)
-            return how_long, gr.Button("Start the search", scale=0, min_width=160)
+            start = gr.Button("Start the search", variant="primary", scale=0, min_width=160)
+    return time, how_long, start
