@@ -7,6 +7,7 @@ from importlib import import_module
 from .commands import app
 
 PARTS = ("lists", "data", "study", "search", "images", "inspection", "averages", "machine")
+PARTS = ("lists", "data", "study", "images", "inspection", "averages", "maps", "machine")  # as in --help
 for part in PARTS:
     import_module(f"ftlab.commands.{part}")
 

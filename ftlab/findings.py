@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from . import evidence, pictures
+from . import evidence, looks, pictures
 
 if TYPE_CHECKING:
     from .lab import Lab
@@ -49,6 +49,25 @@ class Findings:
         from . import cuts
 
         return cuts.cuts(self.study_folder(name), self.home, latency)
+    def maps(
+        self: Lab,
+        name: str,
+        images: int = looks.IMAGES,
+        road: int = looks.ROAD,
+        method: str = "gradcam",
+        **options,
+    ) -> dict:
+        """Where a study's runs look: `ftlab.looks.answer`; first what `ftlab.looking.look` lacks.
+
+        Raises:
+            BadInput: also where that would have to be written into another's study.
+        """
+        from . import looking
+
+        asked, folder = {"method": method, "images": images, "road": road}, self.study_folder(name)
+        if looking.lacking(folder, asked):
+            looking.look(self._own_study(name), self.home, asked, **options)
+        return looks.answer(folder, asked)
 
     def average(self: Lab, name: str, into: str, strategies: Sequence[str], **options) -> dict:
         """Make a study of averages of a study's runs; its `answer`: `ftlab.averaging.average`."""

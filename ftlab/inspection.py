@@ -173,13 +173,18 @@ def pictures_of(home: Path, study: Study) -> dict[str, Split]:
     Raises:
         BadInput: the data set is not on this machine, or it has changed.
     """
+    return training.splits(data_of(home, study), study.settings)
+
+
+def data_of(home: Path, study: Study) -> datasets.Dataset:
+    """A study's data set. Raises as `pictures_of`."""
     root = home / "data"
     here = study.data in datasets.dataset_names(root)
     data = datasets.open_dataset(root, study.data) if here else None
     if data is None or data.hash != study.data_hash:
         state = "has changed since it was trained" if here else "is not on this machine"
         raise BadInput(f"The data set {study.data} of the study {study.name} {state}.")
-    return training.splits(data, study.settings)
+    return data
 
 
 def _check(split: str, images: int, keep: float) -> None:

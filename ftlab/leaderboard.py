@@ -9,7 +9,7 @@ from statistics import fmean
 
 import numpy as np
 
-from . import files, runs, statistics, studies, tuning
+from . import files, looks, metrics, runs, statistics, studies, tuning
 from .studies import Cell, Study
 
 METRIC = "balanced_accuracy"
@@ -22,19 +22,21 @@ MEANS = ("seconds", "trained_parameters", "stored_bytes", "peak_memory_bytes")
 
 
 def leaderboard(folder: Path) -> dict:
-    """{metric, tuned, tuning, rows, verdicts} of the finished runs, the best mean first.
+    """{metric, tuned, tuning, maps, rows, ensembles, verdicts} of finished runs, best mean first.
 
     A row: {backbone, strategy, lr, seeds, balanced_accuracy and auroc as {mean, low, high, sd},
-    the other test metrics and the costs as means, to_full: the paired difference or None}.
-    Fractions, seconds and bytes. `tuning` is `ftlab.tuning.report`; `verdicts` maps a backbone to
-    its sentence. The answer is kept until a run ends, and is not to be changed.
+    the other test metrics and the costs as means, to_full: the paired difference or None, energy,
+    pointing and road: {mean, low, high, sd} where its runs' maps were looked at, else None}.
+    Fractions, seconds and bytes. `tuning` is `ftlab.tuning.report`, `maps` is `ftlab.looks.about`;
+    `ensembles` are those of `_ensemble`; `verdicts` maps a backbone to its sentence. The answer is
+    kept until a run ends, and is not to be changed.
     """
     return _leaderboard(folder, tuple(_ended(folder)))
 
 
 def _ended(folder: Path) -> Iterator[tuple[str, int]]:
     """The files that say how runs ended, and the question, each with its time in nanoseconds."""
-    for pattern in ("study.json", "*/result.json", "*/error.txt", "tuning/*/result.json"):
+    for pattern in ("study.json", "*/result.json", "*/error.txt", "*/maps.json", "tuning/*/result.json"):
         for path in sorted(folder.glob(pattern)):
             yield str(path), path.stat().st_mtime_ns
 
@@ -42,7 +44,8 @@ def _ended(folder: Path) -> Iterator[tuple[str, int]]:
 @lru_cache(maxsize=16)  # a page asks again at every visit, and the bootstraps take seconds
 def _leaderboard(folder: Path, _ended: tuple) -> dict:
     study = studies.read(folder)
-    rows, verdicts = [], {}
+    maps = looks.read(folder, study)
+    rows, ensembles, verdicts = [], [], {}
     for backbone in study.backbones:
         finished = _finished(folder, study, backbone)
         if not finished:
@@ -54,14 +57,19 @@ def _leaderboard(folder: Path, _ended: tuple) -> dict:
             to_full = {row["strategy"]: row for row in compared}
         for strategy, done in finished.items():
             row = _row(folder, done, list(probs[strategy].values()), y_true, groups)
-            rows.append({**row, "to_full": to_full.get(strategy)})
+            looked = looks.scores(folder, {cell: maps[cell] for cell in done if cell in maps})
+            rows.append({**row, "to_full": to_full.get(strategy), **looked})
+        if sum(map(len, finished.values())) > 1:
+            ensembles.append(_ensemble(folder, finished, probs, y_true, groups))
         verdicts[backbone] = _verdict(folder, study, backbone, finished, probs, y_true, groups)
     rows.sort(key=lambda row: -row[METRIC]["mean"])
     return {
         "metric": METRIC,
         "tuned": study.settings.lr == "auto",
         "tuning": tuning.report(folder, study),
+        "maps": looks.about(maps),
         "rows": rows,
+        "ensembles": ensembles,
         "verdicts": verdicts,
     }
 
@@ -102,6 +110,30 @@ def _row(folder: Path, done: list[Cell], probs: list[np.ndarray], y_true, groups
     for metric in WITH_INTERVAL:
         row[metric] = statistics.interval(y_true, probs, groups, metric)
     return row | {name: fmean(answer[name] for answer in answers) for name in MEANS}
+
+
+def _ensemble(folder: Path, finished: dict[str, list[Cell]], probs: dict, y_true, groups) -> dict:
+    """The mean of the test probabilities of all finished runs of a backbone, as one classifier.
+
+    Its intervals know the test images alone; to_full is paired with each seed of full, and has no
+    p: it is no strategy that was compared with others.
+
+    Returns:
+        {backbone, runs: how many, balanced_accuracy and auroc as {mean, low, high, sd: None}, the
+        other test metrics, seconds and stored_bytes of all its runs together, to_full}
+    """
+    together = np.mean([p for seeds in probs.values() for p in seeds.values()], axis=0)
+    cells = [cell for done in finished.values() for cell in done]
+    answers = [files.read_json(folder / cell.name / "result.json") for cell in cells]
+    row = {"backbone": cells[0].backbone, "runs": len(cells), **metrics.score(y_true, together)}
+    for metric in WITH_INTERVAL:
+        row[metric] = statistics.interval(y_true, [together], groups, metric)
+    for cost in ("seconds", "stored_bytes"):
+        row[cost] = sum(answer[cost] for answer in answers)
+    full = list(probs.get("full", {}).values())
+    same = [together] * len(full)
+    paired = statistics.paired(y_true, full, same, groups, METRIC) if full else None
+    return {**row, "to_full": paired and {**paired, "p": None, "p_holm": None}}
 
 
 def _verdict(folder, study, backbone, finished, probs, y_true, groups) -> str:

@@ -154,9 +154,14 @@ def _lesion(path: Path, shape: tuple[int, int], size: int) -> np.ndarray | None:
     if mask.shape != shape:
         (h, w), (height, width) = mask.shape, shape
         raise BadInput(f"The mask {path.name} is {w} x {h}, its image {width} x {height} pixels.")
+    lesion = at_size(mask, size)
+    return lesion if lesion.any() else None
+
+
+def at_size(mask: np.ndarray, size: int) -> np.ndarray:
+    """A mask (H, W) as the networks see its image, (size, size) bool."""
     covered = resize(np.uint8(255 * mask), size)
-    covered = covered > min(127, covered.max() // 2)  # a small lesion is nowhere a whole pixel
-    return covered if covered.any() else None
+    return covered > min(127, covered.max() // 2)  # a small lesion is nowhere a whole pixel
 
 
 def _look(able: list[str], folder: Path, cache: Path, pixels: torch.Tensor, layer: str | None):

@@ -7,6 +7,9 @@
     best.safetensors    the best validation epoch; its header carries run.json
     test.npz            y_true (N,), probs (N, C), index (N,) in the data set, group (N,)
     result.json         the answer: it exists <=> the run finished
+    maps.json           where it looks, if somebody asked: what was asked, then of each image
+                        (index, in the data set) share of the lesion, energy, pointing (0 or 1), the
+                        map (base64, a byte a place, `size` [h, w]); road: index and score of some
     error.txt           if it failed: what and why, in words
 
 Weight files hold the tensors that differ from theta_0, which run.json names by its checksum.

@@ -86,15 +86,26 @@ def interval(y_true: np.ndarray, runs: Sequence, groups: Sequence | None, metric
         ValueError: as in `bootstrap_weights`.
     """
     values = _values(metric, y_true, runs, bootstrap_weights(len(y_true), groups))
-    mean, error, freedom = _estimate(values, _n_groups(y_true, groups))
+    return _interval(values, y_true, groups, -1.0 if metric == "kappa" else 0.0)
+
+
+def mean_interval(scores: np.ndarray, groups: Sequence | None, lowest: float = 0.0) -> dict:
+    """As `interval`, of the mean of what each run scores each image: (S, N), from lowest to 1."""
+    scores = np.asarray(scores, float)
+    weights = bootstrap_weights(scores.shape[1], groups)
+    return _interval(scores @ weights.T / weights.sum(1), scores[0], groups, lowest)
+
+
+def _interval(values, images, groups, lowest):
+    mean, error, freedom = _estimate(values, _n_groups(images, groups))
     low, high = _limits(mean, error, freedom)
     return {
         "mean": mean,
-        "low": max(low, -1.0 if metric == "kappa" else 0.0),
+        "low": max(low, lowest),
         "high": min(high, 1.0),
-        "sd": float(values[:, 0].std(ddof=1)) if len(runs) > 1 else None,
-        "seeds": len(runs),
-        "images": len(y_true),
+        "sd": float(values[:, 0].std(ddof=1)) if len(values) > 1 else None,
+        "seeds": len(values),
+        "images": len(images),
     }
 
 
@@ -214,9 +225,7 @@ def _estimate(values, n_groups):
     images = max(covariance, by_images.mean() - between, 0.0)
     variance = between + images
     spread = between**2 / max(seeds - 1, 1) + images**2 / (n_groups - 1)
-    freedom = (
-        variance**2 / spread if spread else 1.0
-    )  # no spread: no image or seed tells runs apart
+    freedom = variance**2 / spread if spread else 1.0  # no spread: nothing tells runs apart
     return mean, float(np.sqrt(variance)), float(freedom)
 
 

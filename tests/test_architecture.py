@@ -51,6 +51,8 @@ LIGHT = {  # the command line starts without torch: these import none when they 
     *("leaderboard", "console", "commands", "doctor", "examples", "asking", "demo"),
     *("evidence", "pictures", "watching", "maps", "flips", "deleting", "jobs"),
     *("homes", "queue", "modes", "people", "passwords", "search"),
+    *("evidence", "pictures", "watching", "maps", "flips", "deleting", "jobs", "looks"),
+    *("homes", "queue", "modes", "people", "passwords"),
     *("__main__", "ui"),
 }
 HEAVY = {"torch", "torchvision", "timm"}
@@ -77,6 +79,7 @@ HEAVY_HERE |= {
     "reading",
     "costs",
     "cuts",
+    "looking",
 }
 
 

@@ -55,7 +55,7 @@ def similarity(
     console.say(f"Against {to_what}, on {answer['images']} images of {answer['split']}.")
     for stage in _thin(answer["runs"]):
         console.say(f"{stage}: fewer than {ENOUGH} samples a feature; more images would tell more.")
-    return _absent(answer)
+    return say_absent(answer)
 
 
 def _stages(runs: Sequence[Mapping], title: str, value: Callable[[Mapping], str]) -> None:
@@ -106,7 +106,7 @@ def _thin(runs: Sequence[Mapping]) -> list[str]:
     return list(dict.fromkeys(thin))
 
 
-def _absent(answer: Mapping) -> None:
+def say_absent(answer: Mapping) -> None:
     if absent := answer["without_weights"]:
         more = f" and {len(absent) - NAMED} more" if len(absent) > NAMED else ""
         console.say(f"Without weights here: {', '.join(absent[:NAMED])}{more}.")
@@ -142,7 +142,7 @@ def drift(
         _rates(run)
         _gradients(run)
     _flips(answer, {run["strategy"] for run in answer["runs"]} if runs else None)
-    return _absent(answer)
+    return say_absent(answer)
 
 
 def _percent(share: float | None) -> str:
