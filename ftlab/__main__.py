@@ -8,6 +8,9 @@ from .commands import app
 
 PARTS = ("lists", "data", "study", "search", "images", "inspection", "averages", "machine")
 PARTS = ("lists", "data", "study", "images", "inspection", "averages", "maps", "machine")  # as in --help
+PARTS = (  # as in --help
+    *("lists", "data", "study", "images", "inspection", "maps", "averages", "machine"),
+)
 for part in PARTS:
     import_module(f"ftlab.commands.{part}")
 

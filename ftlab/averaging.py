@@ -5,7 +5,11 @@ WiSE-FT        (1 - a) w_LP + a w_FT: from theta_0 under a linear probe's head t
 uniform soup   the mean of the ingredients (Wortsman et al. 2022, ICML, recipe 1 without a choice).
 greedy soup    best on validation first, each next one kept if validation gets no worse (recipe 1).
 
-All tensors are averaged, BatchNorm's running statistics too; the papers had networks without any.
+The ingredients of a soup are several strategies' runs of one seed, or one strategy's of all seeds.
+What is learned is averaged. BatchNorm's running statistics are computed again on the training images
+(`ftlab.batchnorm`): those of the ingredients belong to other activations. The papers of WiSE-FT and
+soups had networks without any.
+
 What comes out is a study of its own, whose runs are finished runs like others (run.json says
 under `derived` what of), so that all that reads a study reads it, and the study they come from
 can still be resumed and extended.
@@ -16,7 +20,7 @@ from __future__ import annotations
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +31,7 @@ from . import backbones, files, metrics, prediction, runs, studies, train
 from . import device as devices
 from .backbones import Network
 from .batches import Split
+from .batchnorm import refreshed
 from .inspection import pictures_of
 from .records import BadInput, Settings
 from .studies import Cell, Study
@@ -60,13 +65,17 @@ def uniform(parts: Sequence[Mapping[str, Tensor]]) -> Tensors:
     return mix(parts, [1 / len(parts)] * len(parts))
 
 
-def greedy(parts: Sequence[Mapping[str, Tensor]], value) -> tuple[Tensors, list[int]]:
+def greedy(
+    parts: Sequence[Mapping[str, Tensor]],
+    value: Callable[[Tensors], tuple[float, ...]],
+    soup_of: Callable[[Sequence], Tensors] = uniform,
+) -> tuple[Tensors, list[int]]:
     """(soup, places of its ingredients); `value` of tensors is what validation makes of them."""
     alone = [value(part) for part in parts]
     order = sorted(range(len(parts)), key=lambda place: alone[place], reverse=True)
     kept, soup, best = [order[0]], dict(parts[order[0]]), alone[order[0]]
     for place in order[1:]:
-        tried = uniform([parts[each] for each in (*kept, place)])
+        tried = soup_of([parts[each] for each in (*kept, place)])
         if (found := value(tried)) >= best:
             kept, soup, best = [*kept, place], tried, found
     return soup, kept
@@ -85,13 +94,15 @@ def average(
     """Make a study of averages of a study's finished runs; its folder.
 
     It holds the runs averaged, too, to be compared with. Every seed and backbone has its own; only
-    seeds of which all runs have their weights here are taken.
+    seeds of which all runs have their weights here are taken. A soup of a strategy's seeds is one
+    network for all of them: it stands under the first, beside that seed's own run.
 
     Args:
         name: of the new study.
         strategies: whose runs are averaged; with alphas, a single one.
         alphas: WiSE-FT between the linear probe's run and the strategy's, one run an alpha
-            from 0 to 1; None: a uniform and a greedy soup of the strategies.
+            from 0 to 1; None: a uniform and a greedy soup of the strategies, or of a single
+            strategy's seeds.
     Raises:
         BadInput: the name is taken or no name, a strategy has no such runs, networks differ in
             shape or in theta_0, an alpha is out of range, or the data are not here.
@@ -103,10 +114,8 @@ def average(
         raise BadInput(f"A study's name has letters, digits, - and _ only, not {name!r}.")
     if target.exists() or name == study.name:
         raise BadInput(f"There is a study {name} already: choose another name.")
-    seeds = [seed for seed in study.seeds if _all_here(folder, study, wanted, seed)]
-    if not seeds:
-        raise BadInput(f"{study.name} has no seed whose runs of {', '.join(wanted)} are all here.")
-    groups = [[Cell(b, s, seed) for s in wanted] for seed in seeds for b in study.backbones]
+    groups = _groups(folder, study, wanted)
+    seeds = tuple(dict.fromkeys(cells[0].seed for cells in groups))
     for cells in groups:
         _must_fit([files.read_json(folder / cell.name / "run.json") for cell in cells])
     pictures = pictures_of(home, study)
@@ -118,14 +127,16 @@ def average(
             shutil.copytree(folder / "tuning", work / "tuning", ignore=numbers)
         for cells in groups:
             for cell in cells:
-                shutil.copytree(folder / cell.name, work / cell.name)
-            for label, tensors, derived in _averages(folder, home, cells, alphas, pictures["val"]):
+                if cell.seed in seeds:
+                    shutil.copytree(folder / cell.name, work / cell.name)
+            source = folder / cells[0 if alphas is None else -1].name
+            for label, tensors, derived in _averages(folder, home, cells, alphas, pictures):
                 own = work / replace(cells[0], strategy=label).name
                 told = {"strategy": label, "study": name, "derived": derived}
-                _write(own, folder / cells[-1].name, home, tensors, told, pictures)
+                _write(own, source, home, tensors, told, pictures)
                 made.append(label)
         both = tuple(dict.fromkeys((*wanted, *made)))
-        studies.save(work, replace(study, name=name, strategies=both, seeds=tuple(seeds)))
+        studies.save(work, replace(study, name=name, strategies=both, seeds=seeds))
         work.rename(target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -137,13 +148,31 @@ def _wanted(study: Study, strategies: Sequence[str], alphas: Sequence[float] | N
     for strategy in wanted:
         if strategy not in study.strategies:
             raise BadInput(f"The study {study.name} has no runs of {strategy}.")
-    if len(wanted) != 2 if alphas is not None else len(wanted) < 2:
-        takes = "one strategy besides linear_probe" if alphas is not None else "two or more"
-        raise BadInput(f"This average takes {takes}, not {', '.join(strategies) or 'none'}.")
+    if alphas is not None and len(wanted) != 2:
+        raise BadInput(
+            "This average takes one strategy besides linear_probe, not "
+            f"{', '.join(strategies) or 'none'}."
+        )
     for alpha in alphas or ():
         if not 0 <= alpha <= 1:
             raise BadInput(f"--alpha is a share from 0 to 1, not {alpha:g}.")
     return wanted
+
+
+def _groups(folder: Path, study: Study, wanted: Sequence[str]) -> list[list[Cell]]:
+    """The runs that are averaged together: of each seed and backbone, or all seeds of a backbone.
+
+    Raises:
+        BadInput: too few of them have their weights here.
+    """
+    seeds = [seed for seed in study.seeds if _all_here(folder, study, wanted, seed)]
+    if not seeds:
+        raise BadInput(f"{study.name} has no seed whose runs of {', '.join(wanted)} are all here.")
+    if len(wanted) > 1:
+        return [[Cell(b, s, seed) for s in wanted] for seed in seeds for b in study.backbones]
+    if len(seeds) < 2:
+        raise BadInput(f"This average takes two or more, not {wanted[0]} of a single seed.")
+    return [[Cell(b, wanted[0], seed) for seed in seeds] for b in study.backbones]
 
 
 def _all_here(folder: Path, study: Study, strategies: Sequence[str], seed: int) -> bool:
@@ -153,30 +182,46 @@ def _all_here(folder: Path, study: Study, strategies: Sequence[str], seed: int) 
 
 
 def _averages(
-    folder: Path, home: Path, cells: Sequence[Cell], alphas: Sequence[float] | None, val: Split
+    folder: Path,
+    home: Path,
+    cells: Sequence[Cell],
+    alphas: Sequence[float] | None,
+    pictures: Mapping[str, Split],
 ) -> Iterator[tuple[str, Tensors, dict]]:
     """(strategy of the new run, its tensors, what run.json says of it)."""
     networks, questions = zip(
         *(prediction.restore(folder / cell.name, home / "cache") for cell in cells), strict=True
     )
     parts = [network.state_dict() for network in networks]
+    network, _ = prediction.restore(folder / cells[0].name, home / "cache")
+    settings = Settings(**questions[0]["settings"])
+
+    def average_of(own: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) -> Tensors:
+        in_it = [part for part, share in zip(own, shares, strict=True) if share]
+        mixed = _on_device(network, mix(own, shares))
+        return refreshed(mixed, in_it, pictures["train"], settings)
+
     if alphas is not None:
         for alpha in dict.fromkeys(alphas):
             ends = {"kind": "wise_ft", "alpha": alpha, "of": [cell.name for cell in cells]}
             label = f"{cells[1].strategy}_wise_{alpha:g}"
-            yield label, mix(parts, [1 - alpha, alpha]), ends
+            yield label, average_of(parts, [1 - alpha, alpha]), ends
         return
     names = [cell.name for cell in cells]
-    yield "soup_uniform", uniform(parts), {"kind": "uniform soup", "of": names}
-    network, _ = prediction.restore(folder / names[0], home / "cache")
-    settings = Settings(**questions[0]["settings"])
+    own_seeds = f"{cells[0].strategy}_" if len({cell.seed for cell in cells}) > 1 else ""
+
+    def soup_of(own: Sequence[Mapping[str, Tensor]]) -> Tensors:
+        return average_of(own, [1 / len(own)] * len(own))
+
+    yield f"{own_seeds}soup_uniform", soup_of(parts), {"kind": "uniform soup", "of": names}
 
     def value(tensors: Mapping[str, Tensor]) -> tuple[float, ...]:
-        values = train.validate(_on_device(network, tensors), val, settings)
+        values = train.validate(_on_device(network, tensors), pictures["val"], settings)
         return train.SELECT[settings.select](values)
 
-    soup, kept = greedy(parts, value)
-    yield "soup_greedy", soup, {"kind": "greedy soup", "of": [names[place] for place in kept]}
+    soup, kept = greedy(parts, value, soup_of)
+    of = [names[place] for place in kept]
+    yield f"{own_seeds}soup_greedy", soup, {"kind": "greedy soup", "of": of}
 
 
 def _must_fit(questions: Sequence[Mapping]) -> None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 # Characters by which a name could order a terminal about, or turn the text around it.
 ORDERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+LOOKS = {"energy": "inside %", "pointing": "peak inside %", "road": "ROAD"}  # scores of maps
 SAY_TIME_SECONDS = 30.0  # between two estimates of the time left, where there is no bar
 
 
@@ -120,26 +121,39 @@ def leaderboard(answer: Mapping) -> None:
     """The table of a study and its verdicts."""
     board = answer["leaderboard"]
     several = len({row["backbone"] for row in board["rows"]}) > 1
+    rows = [*board["rows"], *map(_ensemble, board["ensembles"])]
     columns = {"backbone": lambda r: r["backbone"]} if several else {}
     columns |= {
         "strategy": lambda r: r["strategy"],
-        "seeds": lambda r: len(r["seeds"]),
-        "lr": lambda r: f"{r['lr']:g}",
+        "seeds": lambda r: len(r["seeds"]) or "",
+        "lr": lambda r: f"{r['lr']:g}" if r["lr"] else "",
         "balanced accuracy %": lambda r: percent(r["balanced_accuracy"]),
         "to full, points": lambda r: points(r["to_full"]),
         "AUROC %": lambda r: percent(r["auroc"]),
-        "learned": lambda r: amount(r["trained_parameters"]),
+        **{head: _means(s) for s, head in LOOKS.items() if any(r[s] for r in board["rows"])},
+        "learned": lambda r: amount(r["trained_parameters"]) if r["trained_parameters"] else "",
         "stored": lambda r: amount(r["stored_bytes"]) + "B",
         "seconds": lambda r: f"{r['seconds']:.0f}",
     }
     if board["rows"]:
-        table(board["rows"], columns)
+        table(rows, columns)
         say(f"Test set, mean over seeds with 95 % intervals; learning rates {_rates(board)}.")
     failed = [row for row in answer["runs"] if row["state"] == "failed"]
     for row in failed:
         say(f"{row['run']} failed: {row['reason']}")
     for backbone, verdict in board["verdicts"].items():
         say(f"{backbone}: {verdict}" if several else verdict)
+
+
+def _ensemble(found: Mapping) -> dict:
+    """The mean of all runs' probabilities as a line of the table: it has no seed and no rate."""
+    name = f"ensemble of all {found['runs']} runs"
+    absent = dict.fromkeys(("lr", "trained_parameters", *LOOKS))
+    return {"strategy": name, "seeds": (), **absent, **found}
+
+
+def _means(score: str) -> Callable[[Mapping], str]:
+    return lambda r: f"{100 * r[score]['mean']:.1f}" if r[score] else ""
 
 
 def _rates(board: Mapping) -> str:

@@ -36,7 +36,8 @@ def leaderboard(folder: Path) -> dict:
 
 def _ended(folder: Path) -> Iterator[tuple[str, int]]:
     """The files that say how runs ended, and the question, each with its time in nanoseconds."""
-    for pattern in ("study.json", "*/result.json", "*/error.txt", "*/maps.json", "tuning/*/result.json"):
+    in_a_run = ("*/result.json", "*/error.txt", "*/maps.json", "tuning/*/result.json")
+    for pattern in ("study.json", *in_a_run):
         for path in sorted(folder.glob(pattern)):
             yield str(path), path.stat().st_mtime_ns
 

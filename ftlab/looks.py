@@ -42,8 +42,8 @@ def read(folder: Path, study: Study, asked: Mapping | None = None) -> dict[Cell,
         if cell.finished(folder) and (kept := files.read_json(folder / cell.name / FILE))
     }
     if not asked and found:
-        [(most, _)] = Counter(tuple(kept["asked"].items()) for kept in found.values()).most_common(1)
-        asked = dict(most)
+        each = Counter(tuple(kept["asked"].items()) for kept in found.values())
+        asked = dict(each.most_common(1)[0][0])
     return {cell: kept for cell, kept in found.items() if kept["asked"] == asked}
 
 
@@ -69,7 +69,8 @@ def scores(folder: Path, kept: Mapping[Cell, Mapping]) -> dict[str, dict | None]
         groups = _groups(folder, first, index[name])
         enough = values[0] is not None and len(np.unique(groups)) > 1
         lowest = -1.0 if name == "road" else 0.0
-        found[name] = statistics.mean_interval(values, groups, lowest) if enough else None
+        of = np.array(values, float) if enough else None
+        found[name] = statistics.mean_interval(of, groups, lowest) if enough else None
     return found
 
 

@@ -91,8 +91,7 @@ def interval(y_true: np.ndarray, runs: Sequence, groups: Sequence | None, metric
 
 def mean_interval(scores: np.ndarray, groups: Sequence | None, lowest: float = 0.0) -> dict:
     """As `interval`, of the mean of what each run scores each image: (S, N), from lowest to 1."""
-    scores = np.asarray(scores, float)
-    weights = bootstrap_weights(scores.shape[1], groups)
+    weights = bootstrap_weights(len(scores[0]), groups)
     return _interval(scores @ weights.T / weights.sum(1), scores[0], groups, lowest)
 
 
@@ -120,7 +119,7 @@ def paired(
 
     Returns:
         {difference, low, high, seeds, images, p}; p is None with fewer than five seeds, and where
-        no seed and no image tells the two apart.
+        nothing tells the two apart.
 
     Raises:
         ValueError: as in `bootstrap_weights`, or the strategies have different numbers of runs.
@@ -141,8 +140,7 @@ def compare_to(
 ) -> list[dict]:
     """Every other strategy against the reference: one row each, over the seeds that both have.
 
-    `runs` maps strategy -> seed -> probs (N, C). A strategy that shares no seed with the reference
-    has no row.
+    `runs` maps strategy -> seed -> probs (N, C). Without a seed in common there is no row.
 
     Returns:
         The dictionaries of `paired` with {strategy, reference, metric, p_holm}; p_holm is p

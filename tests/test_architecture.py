@@ -80,6 +80,7 @@ HEAVY_HERE |= {
     "costs",
     "cuts",
     "looking",
+    "batchnorm",
 }
 
 

@@ -15,9 +15,10 @@ from . import Json, Study, command, lab
 def average(
     study: Study,
     name: Annotated[str, typer.Argument(help="What to call the study of averages.")],
-    strategy: Annotated[list[str], typer.Option(help="Whose runs; several for --soup.")],
+    strategy: Annotated[list[str], typer.Option(help="Whose runs; one or several for --soup.")],
     soup: Annotated[
-        bool, typer.Option("--soup", help="Uniform and greedy soup of the strategies.")
+        bool,
+        typer.Option("--soup", help="Uniform and greedy soup, of strategies or of one's seeds."),
     ] = False,
     alpha: Annotated[
         list[float] | None,

@@ -8,7 +8,7 @@ from statistics import fmean
 
 from .charts import Cell, basis, rates
 from .parts import NONE, duration, percent, term
-from .ranking import MARKS, mark
+from .ranking import MARKS, ensemble_name, mark
 
 WORDS = ("balanced accuracy", "AUROC", "confidence interval", "seed", "learning rate", "strategy")
 CHOSEN = ' class="ft-chosen"'
@@ -25,10 +25,12 @@ CORRECTED = (
 def cells(answers: Sequence[Mapping]) -> list[Cell]:
     """The cells of studies' answers that have finished runs, in the order asked."""
     return [
-        Cell(answer["study"], backbone, answer["leaderboard"], rows)
+        Cell(answer["study"], backbone, board, rows, ensemble)
         for answer in answers
-        for backbone in answer["leaderboard"]["verdicts"]
-        if (rows := [r for r in answer["leaderboard"]["rows"] if r["backbone"] == backbone])
+        for board in [answer["leaderboard"]]
+        for backbone in board["verdicts"]
+        for ensemble in [next((e for e in board["ensembles"] if e["backbone"] == backbone), None)]
+        if (rows := [r for r in board["rows"] if r["backbone"] == backbone])
     ]
 
 
@@ -65,11 +67,34 @@ def caption(found: Sequence[Cell]) -> str:
     few = all(row["p"] is None for row in paired)
     tests = f"; {FEW_SEEDS if few else CORRECTED}" if paired else ""
     words = " · ".join(term(word) for word in WORDS)
+    more = "".join(f" {say}." for say in (_ensembles(found), _looks(found)) if say)
     return (
         f'<p class="ft-muted">Mean over seeds on the test set with 95 % intervals '
         f"({esc('; '.join(rests))}); differences to full are paired, seed by seed on the same "
-        f"images{esc(tests)}. What the words mean: {words}.</p>"
+        f"images{esc(tests)}.{esc(more)} What the words mean: {words}.</p>"
     )
+
+
+def _ensembles(found: Sequence[Cell]) -> str:
+    """What stands in the table and is no strategy."""
+    if not any(cell.ensemble for cell in found):
+        return ""
+    return (
+        "The ensemble is the mean of the probabilities of all these runs, at the cost of all: no "
+        "strategy, and outside the verdict"
+    )
+
+
+def _looks(found: Sequence[Cell]) -> str:
+    """What the scores of maps rest on, where there are any."""
+    told = [maps for cell in found if (maps := cell.board.get("maps"))]
+    if not told:
+        return ""
+    text = f"Maps by {told[0]['method']} of the true class on {told[0]['images']} test images"
+    if told[0]["share"] is None:
+        return text
+    share = 100 * told[0]["share"]
+    return f"{text} with a lesion; a map of nothing in particular has {share:.1f} % in it"
 
 
 def rows(found: Sequence[Cell]) -> list[dict]:
@@ -78,22 +103,25 @@ def rows(found: Sequence[Cell]) -> list[dict]:
         {
             "study": cell.study,
             "backbone": cell.backbone,
-            "strategy": row["strategy"],
+            "strategy": ensemble_name(row) if row is cell.ensemble else row["strategy"],
             **_estimate("balanced accuracy", row["balanced_accuracy"], "mean", "%"),
             **_estimate("to full", row["to_full"], "difference", "points"),
             "paired": mark(row),
             "p (Holm)": row["to_full"] and row["to_full"]["p_holm"],
             **_estimate("AUROC", row["auroc"], "mean", "%"),
-            "seeds": len(row["seeds"]),
+            **_estimate("evidence in lesion", row.get("energy"), "mean", "%"),
+            **_estimate("peak in lesion", row.get("pointing"), "mean", "%"),
+            **_estimate("ROAD", row.get("road"), "mean", "points"),
+            "seeds": len(row.get("seeds", ())) or None,
             "test images": row["balanced_accuracy"]["images"],
-            "learning rate": row["lr"],
+            "learning rate": row.get("lr"),
             "learning rates tuned": cell.board["tuned"],
             "seconds": row["seconds"],
-            "trained parameters": row["trained_parameters"],
+            "trained parameters": row.get("trained_parameters"),
             "stored bytes": row["stored_bytes"],
         }
         for cell in found
-        for row in cell.rows
+        for row in [*cell.rows, *([cell.ensemble] if cell.ensemble else [])]
     ]
 
 
@@ -141,20 +169,20 @@ COLUMNS = {  # head -> (what sorts it, among the keys of `rows`; what it says)
     ),
     "p (Holm)": ("p (Holm)", lambda row: _number(row["p (Holm)"], ".3g")),
     "AUROC, %": ("AUROC, %", _with_interval("AUROC", "%")),
-    "seeds": ("seeds", lambda row: str(row["seeds"])),
-    "rate": ("learning rate", lambda row: f"{row['learning rate']:g}"),
+    "in lesion, %": ("evidence in lesion, %", lambda row: _number(row["evidence in lesion, %"])),
+    "peak in lesion, %": ("peak in lesion, %", lambda row: _number(row["peak in lesion, %"])),
+    "ROAD, points": ("ROAD, points", lambda row: _number(row["ROAD, points"])),
+    "seeds": ("seeds", lambda row: _number(row["seeds"], "d")),
+    "rate": ("learning rate", lambda row: _number(row["learning rate"], "g")),
     "time": ("seconds", lambda row: duration(row["seconds"])),
 }
-ALONE = (
-    "study",
-    "backbone",
-    "to full, points",
-    "paired",
-    "p (Holm)",
-)  # left out if they tell nothing
+ALONE = (  # left out if they tell nothing
+    *("study", "backbone", "to full, points", "paired", "p (Holm)"),
+    *("in lesion, %", "peak in lesion, %", "ROAD, points"),
+)
 
 
-def _number(value: float | None, form: str) -> str:
+def _number(value: float | None, form: str = ".1f") -> str:
     return NONE if value is None else f"{value:{form}}"
 
 

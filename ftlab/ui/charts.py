@@ -30,12 +30,16 @@ class Chart(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """One study on one backbone, with its leaderboard and the rows of it that are the cell's."""
+    """One study on one backbone, with its leaderboard and the rows of it that are the cell's.
+
+    ensemble: the mean of all its runs, which is no strategy and so no row; None for a single run.
+    """
 
     study: str
     backbone: str
     board: Mapping
     rows: list[Mapping]
+    ensemble: Mapping | None = None
 
     @property
     def name(self) -> str:

@@ -23,7 +23,7 @@ from .charts import (
     scored,
     short,
 )
-from .parts import interval
+from .parts import duration, interval
 
 UNDECIDED = "undecided"
 MARKS = {  # of the paired comparison with full -> sign, colour, shape
@@ -31,6 +31,7 @@ MARKS = {  # of the paired comparison with full -> sign, colour, shape
     "below full": ("▼", ORANGE, "triangle-down"),
     UNDECIDED: ("○", GREY, "circle-open"),
     "full itself": ("◆", GREY, "diamond"),
+    "ensemble": ("□", GREY, "square-open"),
 }
 VIEWS = {  # what the dot plot can show -> the axis
     "balanced accuracy": "balanced accuracy on test, %",
@@ -43,8 +44,10 @@ def mark(row: Mapping) -> str | None:
     """What the paired comparison with full says of a row; None where there is none.
 
     By Holm's p where there is one (five seeds), else by the interval, which is not corrected for
-    the number of comparisons.
+    the number of comparisons. An ensemble is none of them.
     """
+    if "strategy" not in row:
+        return "ensemble"
     if row["strategy"] == "full":
         return "full itself"
     paired = row["to_full"]
@@ -58,19 +61,27 @@ def mark(row: Mapping) -> str | None:
     return "above full" if paired["difference"] > 0 else "below full"
 
 
+def ensemble_name(ensemble: Mapping) -> str:
+    """What stands in the place of a strategy's name."""
+    return f"ensemble of {ensemble['runs']} runs"
+
+
 # --- dots with intervals -------------------------------------------------------------------------
 
 
 def dots(cell: Cell, view: str) -> Chart:
-    """One of VIEWS: a strategy a line with its 95 % interval, best on top, paired marks told."""
-    shown = [(row, _estimate(row, view)) for row in cell.rows]
+    """One of VIEWS: a strategy a line with its 95 % interval, best on top, paired marks told.
+
+    The ensemble stands among them under a sign of its own.
+    """
+    shown = [(row, _estimate(row, view)) for row in _lines(cell)]
     shown = [(row, at) for row, at in shown if at and known(at["mean"])]
     shown.sort(key=lambda pair: pair[1]["mean"])
     paired = view != "AUROC"
-    looks = [MARKS[(paired and mark(row)) or UNDECIDED] for row, _ in shown]
+    looks = [MARKS[_sign(row, paired)] for row, _ in shown]
     means = [100 * at["mean"] for _, at in shown]
     texts = [_dot_text(at, view) for _, at in shown]
-    names = [row["strategy"] for row, _ in shown]
+    names = [row["name"] for row, _ in shown]
     figure = go.Figure(
         go.Scatter(
             x=means,
@@ -106,7 +117,20 @@ def dots(cell: Cell, view: str) -> Chart:
     )
     if (line := _reference(shown, view)) is not None:
         figure.add_vline(x=100 * line, line=dict(color=GREY, width=1, dash="dot"))
-    return Chart(figure, _dots_reading(cell.rows, paired), _dots_facts(shown, view, texts))
+    return Chart(figure, _dots_reading(cell, paired), _dots_facts(shown, view, texts))
+
+
+def _lines(cell: Cell) -> list[dict]:
+    """The rows of the chart, each with its name."""
+    lines = [{**row, "name": row["strategy"]} for row in cell.rows]
+    if cell.ensemble:
+        lines.append({**cell.ensemble, "name": ensemble_name(cell.ensemble)})
+    return lines
+
+
+def _sign(row: Mapping, paired: bool) -> str:
+    said = mark(row)
+    return said if said and (paired or said == "ensemble") else UNDECIDED
 
 
 def _estimate(row: Mapping, view: str) -> Mapping | None:
@@ -127,12 +151,17 @@ def _reference(shown: Sequence[tuple], view: str) -> float | None:
     """Where the dotted line stands: at full, which is 0 among differences."""
     if view == "difference to full":
         return 0.0 if shown else None
-    return next((at["mean"] for row, at in shown if row["strategy"] == "full"), None)
+    return next((at["mean"] for row, at in shown if row["name"] == "full"), None)
 
 
-def _dots_reading(rows: Sequence[Mapping], paired: bool) -> str:
+def _dots_reading(cell: Cell, paired: bool) -> str:
     text = "A dot is the mean over seeds, its line the 95 % interval over seeds and test images"
-    if all(row["strategy"] != "full" for row in rows):
+    if cell.ensemble:
+        text += (
+            f"; □ is no strategy, but the mean of the probabilities of {cell.ensemble['runs']} "
+            f"runs, which took {duration(cell.ensemble['seconds'])} together"
+        )
+    if all(row["strategy"] != "full" for row in cell.rows):
         return text + "."
     text += "; the dotted line is full"
     if not paired:
@@ -145,7 +174,10 @@ def _dots_reading(rows: Sequence[Mapping], paired: bool) -> str:
 
 def _dots_facts(shown: Sequence[tuple], view: str, texts: Sequence[str]) -> list[dict]:
     facts = [
-        {"strategy": row["strategy"], view: text, "paired": mark(row) or "", "seeds": at["seeds"]}
+        {
+            **{"strategy": row["name"], view: text, "paired": mark(row) or ""},
+            "seeds": at["seeds"] if "strategy" in row else "",
+        }
         for (row, at), text in zip(shown, texts, strict=True)
     ]
     return facts[::-1]
