@@ -6,9 +6,9 @@ uniform soup   the mean of the ingredients (Wortsman et al. 2022, ICML, recipe 1
 greedy soup    best on validation first, each next one kept if validation gets no worse (recipe 1).
 
 The ingredients of a soup are several strategies' runs of one seed, or one strategy's of all seeds.
-What is learned is averaged. BatchNorm's running statistics are computed again on the training images
-(`ftlab.batchnorm`): those of the ingredients belong to other activations. The papers of WiSE-FT and
-soups had networks without any.
+What is learned is averaged. BatchNorm's running statistics are computed again on the training
+images (`ftlab.batchnorm`): those of the ingredients belong to other activations. The papers of
+WiSE-FT and soups had networks without any.
 
 What comes out is a study of its own, whose runs are finished runs like others (run.json says
 under `derived` what of), so that all that reads a study reads it, and the study they come from

@@ -140,8 +140,7 @@ def compare_to(
 ) -> list[dict]:
     """Every other strategy against the reference: one row each, over the seeds that both have.
 
-    `runs` maps strategy -> seed -> probs (N, C). Without a seed in common there is no row.
-
+    `runs`: strategy -> seed -> probs (N, C). Without a seed in common there is no row.
     Returns:
         The dictionaries of `paired` with {strategy, reference, metric, p_holm}; p_holm is p
         corrected for the number of comparisons that have one.

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import timm
 import torch
+from conftest import TINY, split, tiny_network
+from safetensors.torch import save_file
 from tiny import QUICK, bands, states, trained
 from typer.testing import CliRunner
 
-from ftlab import averaging, files, prediction, runs
+from ftlab import averaging, batchnorm, files, prediction, runs
 from ftlab.__main__ import app
 from ftlab.lab import Lab
 from ftlab.records import BadInput
@@ -94,7 +99,8 @@ def test_a_study_of_averages_is_read_like_any_other_and_leaves_its_source_alone(
     names = [f"{s}-test_resnet-s0" for s in ("full", "l2_sp", "linear_probe")]
     soup = tensors(folder / "soup_uniform-test_resnet-s0", home)
     mean = averaging.uniform([tensors(source / name, home) for name in names])
-    assert all(soup[name].equal(mean[name]) for name in mean)
+    learned = [n for n in mean if "running_" not in n and "num_batches" not in n]
+    assert len(learned) > 10 and all(soup[name].equal(mean[name]) for name in learned)
     costs = [files.read_json(source / name / "result.json") for name in names]
     own = files.read_json(folder / "soup_uniform-test_resnet-s0" / "result.json")
     assert own["seconds"] == sum(cost["seconds"] for cost in costs) > 0
@@ -109,6 +115,65 @@ def test_a_study_of_averages_is_read_like_any_other_and_leaves_its_source_alone(
     assert len(lab.evidence("soups")["per_strategy"]) == 5
     assert len(lab.status("soups")["leaderboard"]["rows"]) == 5
     lab.drift("soups")
+
+
+def test_a_soup_of_one_strategys_seeds_is_one_network_under_the_first(study):
+    home, _ = study
+    start = home.parent / "start.safetensors"  # one theta_0: a random one is each seed's own
+    save_file(timm.create_model(TINY).state_dict(), start)
+    options = {"settings": replace(QUICK, epochs=1), "weights": str(start)}
+    source = trained(home, ("full",), (0, 1, 2), name="seeds", **options)
+    answer = Lab(home).average("seeds", "seed_soups", ["full"])
+    folder = home / "checkpoints" / "seed_soups"
+    assert answer["state"] == "finished" and [run["seed"] for run in answer["runs"]] == [0, 0, 0]
+    parts = [tensors(source / f"full-test_resnet-s{seed}", home) for seed in (0, 1, 2)]
+    soup = tensors(folder / "full_soup_uniform-test_resnet-s0", home)
+    weights = [name for name in soup if name.endswith((".weight", ".bias"))]
+    assert all(soup[n].equal(averaging.uniform(parts)[n]) for n in weights)
+    made = {run["strategy"]: run for run in answer["runs"]}
+    ingredients = files.read_json(folder / made["full_soup_uniform"]["run"] / "run.json")["derived"]
+    assert ingredients["of"] == [f"full-test_resnet-s{seed}" for seed in (0, 1, 2)]
+    best = max(
+        files.read_json(source / name / "result.json")["val"]["balanced_accuracy"]
+        for name in ingredients["of"]
+    )
+    assert made["full_soup_greedy"]["val"]["balanced_accuracy"] >= best
+
+
+@pytest.fixture
+def averaged():
+    """(the mean of two tiny networks whose statistics differ, those two, images)"""
+    parts = []
+    for seed in (0, 1):
+        network = tiny_network(seed=seed).train()
+        network(network.prepare(split(16, seed=seed).batch(np.arange(16))))
+        parts.append(network.state_dict())
+    network = tiny_network()
+    network.load_state_dict(averaging.uniform(parts))
+    return network, parts, split(24)
+
+
+def test_statistics_of_an_average_are_those_that_torch_computes_of_the_images(averaged):
+    network, parts, images = averaged
+    expected = copy.deepcopy(network)
+    order = np.random.default_rng(0).permutation(24)
+    batches = (expected.prepare(images.batch(part)) for part in np.array_split(order, 3))
+    torch.optim.swa_utils.update_bn(batches, expected)
+    found = batchnorm.refreshed(network, parts, images, QUICK)
+    assert QUICK.batch == 8
+    for name, tensor in expected.state_dict().items():
+        torch.testing.assert_close(found[name], tensor)
+    assert not found["stages.stem.0.1.running_mean"].equal(
+        averaging.uniform(parts)["stages.stem.0.1.running_mean"]
+    )
+
+
+def test_statistics_that_all_parts_share_stay_bit_by_bit(averaged):
+    network, parts, images = averaged
+    network.load_state_dict(parts[0])
+    for of in (parts[:1], [parts[0], parts[0]]):
+        found = batchnorm.refreshed(network, of, images, QUICK)
+        assert all(found[name].equal(tensor) for name, tensor in parts[0].items())
 
 
 def names_of(runs_):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from statistics import fmean
 
 import numpy as np
 import pytest
-from tiny import ask, bands, trained
+from tiny import QUICK, ask, bands, trained
 
-from ftlab import console, files, leaderboard, runs
+from ftlab import console, files, leaderboard, runs, statistics
 from ftlab.lab import Lab
 
 SEEDS = (0, 1, 2)
@@ -71,6 +72,38 @@ def test_the_difference_to_full_is_paired_and_full_has_none(study):
         assert board[strategy]["to_full"]["p_holm"] is None, "three seeds are too few for a p-value"
 
 
+def test_the_ensemble_is_the_mean_of_all_probabilities_and_no_strategy(study):
+    _, folder = study
+    board = leaderboard.leaderboard(folder)
+    (ensemble,) = board["ensembles"]
+    tests = [
+        runs.predictions(folder / f"{strategy}-test_resnet-s{seed}")
+        for strategy in ("full", "linear_probe", "truncated")
+        for seed in SEEDS
+    ]
+    mean, y_true = sum(test["probs"] for test in tests) / 9, tests[0]["y_true"]
+    hit = mean.argmax(1) == y_true
+    value = np.mean([hit[y_true == c].mean() for c in range(3)])
+    assert ensemble["balanced_accuracy"]["mean"] == pytest.approx(value)
+    assert ensemble["accuracy"] == pytest.approx(hit.mean())
+    assert ensemble["runs"] == 9 and ensemble["balanced_accuracy"]["sd"] is None
+    alone = statistics.interval(y_true, [mean], None, "balanced_accuracy")
+    assert ensemble["balanced_accuracy"] == pytest.approx(alone)
+    full = rows(folder)["full"]["balanced_accuracy"]["mean"]
+    assert ensemble["to_full"]["difference"] == pytest.approx(value - full)
+    assert ensemble["to_full"]["p"] is None is ensemble["to_full"]["p_holm"]
+    total = sum(r["seconds"] for s in rows(folder) for r in results(folder, s))
+    assert ensemble["seconds"] == pytest.approx(total)
+    assert {row["strategy"] for row in board["rows"]} == {"full", "linear_probe", "truncated"}
+    assert "ensemble" not in str(board["verdicts"])
+
+
+def test_one_run_is_no_ensemble(study):
+    home, _ = study
+    folder = trained(home, settings=replace(QUICK, epochs=1), name="single")
+    assert leaderboard.leaderboard(folder)["ensembles"] == []
+
+
 def test_each_strategy_names_its_own_default_rate_when_none_is_tuned(study):
     _, folder = study
     board = leaderboard.leaderboard(folder)
@@ -112,6 +145,7 @@ def test_the_board_reads_well_and_is_strict_json(study, capsys):
     console.leaderboard(answer)
     text = capsys.readouterr().out
     assert "balanced accuracy %" in text and "learning rates not tuned." in text
+    assert "ensemble of all 9 runs" in text
     assert all(len(line) < 200 for line in text.splitlines()[:5])
     console.emit(answer)
     assert "NaN" not in capsys.readouterr().out

@@ -14,7 +14,7 @@ gr = pytest.importorskip("gradio")
 
 from ftlab.modes import ONE  # noqa: E402
 from ftlab.records import BadInput  # noqa: E402
-from ftlab.ui import answers, board, parts, results  # noqa: E402
+from ftlab.ui import answers, board, parts, ranking, results  # noqa: E402
 
 
 class FakeLab:
@@ -123,6 +123,39 @@ def test_without_full_nothing_is_said_of_it():
     table = board.table(board.rows(board.cells([alone])))
     assert not {"to full, points", "paired"} & set(table["headers"])
     assert board.FEW_SEEDS not in board.caption(board.cells([alone]))
+
+
+def test_an_ensemble_and_the_scores_of_maps_stand_where_there_are_any():
+    bare = board.table(board.rows(board.cells([findings.answer()])))
+    assert not [head for head in bare["headers"] if "lesion" in head or "ROAD" in head]
+    answer = findings.answer(found=[findings.row("full", 0.8, energy=findings.estimate(0.1, 3))])
+    found = answer["leaderboard"]
+    paired = {"difference": 0.05, "low": 0.01, "high": 0.09, "p": None, "p_holm": None}
+    paired |= {"seeds": 3, "images": 200}
+    found["ensembles"] = [
+        {
+            **{"backbone": "tiny", "runs": 39, "seconds": 90.0, "stored_bytes": 7.0},
+            **{"balanced_accuracy": findings.estimate(0.85, 1), "to_full": paired},
+            "auroc": findings.estimate(0.9, 1),
+        }
+    ]
+    found["maps"] = {"method": "gradcam", "images": 120, "road_images": 0, "share": 0.04}
+    (cell,) = board.cells([answer])
+    table = board.table(board.rows([cell]))
+    strategy, ensemble = (
+        dict(zip(table["headers"], line, strict=True))
+        for line in table["metadata"]["display_value"]
+    )
+    assert (strategy["in lesion, %"], ensemble["in lesion, %"]) == ("10.0", "–")
+    assert ensemble["strategy"] == "ensemble of 39 runs" and ensemble["paired"] == "□ ensemble"
+    assert (ensemble["seeds"], ensemble["rate"], ensemble["time"]) == ("–", "–", "1 min 30 s")
+    assert "peak in lesion, %" not in table["headers"]
+    caption = board.caption([cell])
+    assert "no strategy" in caption and "4.0 % in it" in caption
+    figure, reading, facts = ranking.dots(cell, "balanced accuracy")
+    assert list(figure.data[0].y) == ["full", "ensemble of 39 runs"]
+    assert figure.data[0].marker.symbol[1] == "square-open"
+    assert "39 runs, which took 1 min 30 s together" in reading and facts[0]["seeds"] == ""
 
 
 def test_several_cells_have_a_heat_map_and_columns_that_tell_them_apart():
