@@ -2,7 +2,7 @@
 
 It trains what `ftlab demo` trains, in a folder of its own, and keeps in checkpoints/reference the
 numbers of every run, and of seed 0 the weights that fit: the eight strategies of Davila et al.
-and `truncated`, in half precision.
+and `truncated`, in half precision; and where these look.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ def main() -> None:
         if event["event"] in ("finished", "failed"):
             print(event["event"], event["run"], flush=True)
     shrink(folder)
+    lab.maps(folder.name)
     target = PROJECT / "checkpoints" / "reference"
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(folder, target)
