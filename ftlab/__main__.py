@@ -11,6 +11,16 @@ PARTS = ("lists", "data", "study", "images", "inspection", "averages", "maps", "
 PARTS = (  # as in --help
     *("lists", "data", "study", "images", "inspection", "maps", "averages", "machine"),
 )
+PARTS = (
+    "lists",
+    "data",
+    "study",
+    "images",
+    "inspection",
+    "averages",
+    "takeaway",
+    "machine",
+)  # as in --help
 for part in PARTS:
     import_module(f"ftlab.commands.{part}")
 

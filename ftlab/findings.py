@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import evidence, looks, pictures
+from . import about, evidence, pictures
 
 if TYPE_CHECKING:
     from .lab import Lab
@@ -75,3 +77,25 @@ class Findings:
 
         folder = self.study_folder(name)
         return self.answer(averaging.average(folder, self.home, into, strategies, **options))
+
+    def export(self: Lab, name: str, run: str, format: str, out: Path) -> dict:
+        """Write a run as a file that needs no ftlab, checked: `ftlab.export.export`."""
+        from . import export
+
+        return export.export(self.study_folder(name), self.home, run, format, out)
+
+    def exportable(self: Lab, name: str) -> list[str]:
+        """The finished runs of a study whose weights are here, the one to take first."""
+        return about.exportable(self.study_folder(name))
+
+    def card(self: Lab, name: str, run: str | None = None) -> str:
+        """The model card of a run, Markdown as the hub reads it: `ftlab.card.card`."""
+        from . import card
+
+        return card.card(self, name, run)
+
+    def report(self: Lab, name: str) -> str:
+        """A study as one page of HTML that needs nothing but itself: `ftlab.report.report`."""
+        from . import report
+
+        return report.report(self, name)

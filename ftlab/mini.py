@@ -23,10 +23,12 @@ default_cfgs = generate_default_cfgs(
 )
 
 
+# What timm's resnet18 must be told to become this network.
+NARROW = {"channels": (24, 48, 96, 192), "stem_type": "deep", "stem_width": 12}
+
+
 @register_model
 def ftlab_mini(pretrained: bool = False, **kwargs) -> ResNet:
     """timm's ResNet at 3/8 of ResNet-18's width, under a stem of three 3x3 convolutions."""
-    shape = {"layers": (2, 2, 2, 2), "channels": (24, 48, 96, 192)}
-    stem = {"stem_type": "deep", "stem_width": 12}
-    model_args = {"block": BasicBlock, **shape, **stem, **kwargs}
+    model_args = {"block": BasicBlock, "layers": (2, 2, 2, 2), **NARROW, **kwargs}
     return build_model_with_cfg(ResNet, "ftlab_mini", pretrained, **model_args)

@@ -45,6 +45,7 @@ ALLOWED = {
 }
 # Nothing below imports these.
 TOP = {"lab", "findings", "people", "demo", "commands", "console", "ui", "__main__"}
+TOP |= {"about", "card", "report"}
 LIGHT = {  # the command line starts without torch: these import none when they are imported
     *("records", "strategies", "penalties", "rates", "datasets", "metrics", "statistics"),
     *("files", "runs", "studies", "presence", "tuning", "schedule", "worker", "lab", "findings"),
@@ -53,6 +54,7 @@ LIGHT = {  # the command line starts without torch: these import none when they 
     *("homes", "queue", "modes", "people", "passwords", "search"),
     *("evidence", "pictures", "watching", "maps", "flips", "deleting", "jobs", "looks"),
     *("homes", "queue", "modes", "people", "passwords"),
+    *("about", "card", "report"),
     *("__main__", "ui"),
 }
 HEAVY = {"torch", "torchvision", "timm"}
@@ -81,6 +83,7 @@ HEAVY_HERE |= {
     "cuts",
     "looking",
     "batchnorm",
+    "export",
 }
 
 
