@@ -45,7 +45,7 @@ ALLOWED = {
 }
 # Nothing below imports these.
 TOP = {"lab", "findings", "people", "demo", "commands", "console", "ui", "__main__"}
-TOP |= {"about", "card", "report"}
+TOP |= {"about", "export", "card", "report"}
 LIGHT = {  # the command line starts without torch: these import none when they are imported
     *("records", "strategies", "penalties", "rates", "datasets", "metrics", "statistics"),
     *("files", "runs", "studies", "presence", "tuning", "schedule", "worker", "lab", "findings"),

@@ -7,8 +7,8 @@ from html import escape as esc
 from statistics import fmean
 
 from .charts import Cell, basis, rates
-from .parts import NONE, duration, percent, term
 from .ranking import MARKS, ensemble_name, mark
+from .text import NONE, duration, percent, term
 
 WORDS = ("balanced accuracy", "AUROC", "confidence interval", "seed", "learning rate", "strategy")
 CHOSEN = ' class="ft-chosen"'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from .parts import NONE, esc, term
+from .text import NONE, esc, term
 
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 SHOWN = 5  # skipped files named before the rest is folded away

@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 
 from .charts import GREY, TINTS, Chart, bare, say, short
 from .curves import A_AND_B
-from .parts import interval, percent
+from .text import interval, percent
 
 MEASURES = ("sensitivity", "specificity")
 

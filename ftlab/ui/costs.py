@@ -10,7 +10,7 @@ from itertools import product
 import plotly.graph_objects as go
 
 from .charts import FAINT, GREY, TEAL, Cell, Chart, bare, grounds, scored
-from .parts import amount, duration, interval
+from .text import amount, duration, interval
 
 COSTS = {  # what accuracy can be held against -> key of a row, axis, how a value is said
     "training time": ("seconds", "training time of a run, seconds", duration),

@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from .charts import FAINT, GREY, ORANGE, TEAL, Chart, bare, known, say
-from .parts import percent
+from .text import percent
 
 LEARNING = {  # what the learning curves can show -> of an epoch, the axis, factor to the axis' unit
     "validation balanced accuracy": (

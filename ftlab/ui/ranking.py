@@ -23,7 +23,7 @@ from .charts import (
     scored,
     short,
 )
-from .parts import duration, interval
+from .text import duration, interval
 
 UNDECIDED = "undecided"
 MARKS = {  # of the paired comparison with full -> sign, colour, shape
