@@ -14,7 +14,7 @@ from . import __version__, about, files, studies
 from .records import BadInput
 from .studies import Study
 from .ui import document
-from .ui.document import Found, Hard
+from .ui.keeping import Found, Hard
 
 if TYPE_CHECKING:
     from .lab import Lab
@@ -38,6 +38,7 @@ def report(lab: Lab, name: str) -> str:
         for cell in studies.cells(study)
         if cell.finished(folder)
     }
+    origins = {q["backbone"]: about.origin(q["backbone"], q["weights"]) for q in questions.values()}
     answer, data = lab.answer(folder), about.data_report(lab, study)
     evidence = lab.evidence(name)
     derived = [q["strategy"] for q in questions.values() if q.get("derived")]
@@ -51,9 +52,7 @@ def report(lab: Lab, name: str) -> str:
         questions=list(questions.values()),
         layouts={backbone: lab.layout(backbone) for backbone in study.backbones},
         strategies={row["name"]: row for row in lab.strategies()},
-        origins={
-            q["backbone"]: about.origin(q["backbone"], q["weights"]) for q in questions.values()
-        },
+        origins=origins,
         hard=[_hard(lab, study, image) for image in _most(evidence)],
         limits=about.limits(study, answer["leaderboard"], data),
         commands=about.commands(study, data, derived),
