@@ -9,7 +9,7 @@ from . import board, classes, costs, curves, pictures, ranking
 from .charts import Cell, basis, rates
 from .keeping import Found, Hard, chart, heading, table
 
-PHOTO, MAP = 240, 128  # pixels of the longer side
+SIDE = 128  # pixels of the longer one of an image or map: five stand side by side
 
 
 def leaderboard(found: Found) -> Iterator[str]:
@@ -117,15 +117,15 @@ def _hard(hard: Hard) -> str:
     title = f"Test image {index}: {truth}; {board.headline(hard.votes)}"
     title += f"; maps explain {hard.target}" * bool(hard.target)
     several = len({backbone for _, backbone, _ in hard.maps}) > 1
-    tiles = [("the image", hard.pixels, PHOTO)]
+    tiles = [("the image", hard.pixels)]
     tiles += [
-        (f"{strategy} ({backbone})" if several else strategy, overlay, MAP)
+        (f"{strategy} ({backbone})" if several else strategy, overlay)
         for strategy, backbone, overlay in hard.maps
     ]
     drawn = "".join(
-        f'<figure><img alt="{esc(name)}" src="{pictures.photo(pictures.small(pixels, side))}">'
+        f'<figure><img alt="{esc(name)}" src="{pictures.photo(pictures.small(pixels, SIDE))}">'
         f"<figcaption>{esc(name)}</figcaption></figure>"
-        for name, pixels, side in tiles
+        for name, pixels in tiles
     )
     return f'<div class="hard"><h3>{esc(title)}</h3><div class="maps">{drawn}</div></div>'
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import gradio as gr
 
 from ..modes import Mode
-from . import answers, costs, curves, ranking
+from . import answers, costs, curves, ranking, takeaway
 from .parts import empty, told
 
 # What is chosen last is what is shown in the end. No choice may ask the server for two things:
@@ -29,6 +29,7 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
     ui = _layout()
     asked = [ui.answers, ui.cell]
     drawings = _drawings(lab, ui)
+    take = takeaway.wire(lab, ui.away, ui.answers)
 
     def redraw(event) -> None:
         """What depends on the cell: first who can be chosen in it, then every chart."""
@@ -49,6 +50,7 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
             **PRIVATE,
         )
         picked.then(told(answers.tables), ui.answers, ui.tables, **PRIVATE)
+        take(picked)
         redraw(picked)
 
     look(ui.studies.input)
@@ -60,13 +62,8 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
     ui.gallery.select(told(answers.choose), [*asked, ui.images], [ui.votes, *ui.choice], **PRIVATE)
 
     def refresh(*events) -> None:
-        found = gr.on(
-            list(events),
-            partial(told(answers.find_studies), lab),
-            ui.studies,
-            ui.studies,
-            **PRIVATE,
-        )
+        find = partial(told(answers.find_studies), lab)
+        found = gr.on(list(events), find, ui.studies, ui.studies, **PRIVATE)
         look(found.then)
 
     return SimpleNamespace(refresh=refresh, picked=ui.picked, open=ui.open)
@@ -114,6 +111,8 @@ def _layout() -> SimpleNamespace:
             ui.cost = _chart()
         with gr.Tab("Disagreements"):
             _hard_images(ui)
+        with gr.Tab("Take away"):
+            ui.away = takeaway.layout()
     return ui
 
 
