@@ -25,7 +25,13 @@ IMAGES = 6  # of most disagreement, with their maps
 
 
 def report(lab: Lab, name: str) -> str:
-    """The page of a study with a finished run.
+    """The page of a study. Raises as `look_up`."""
+    style = "\n".join((HERE / file).read_text(encoding="utf-8") for file in STYLES)
+    return document.page(look_up(lab, name), style)
+
+
+def look_up(lab: Lab, name: str) -> Found:
+    """Everything that the page of a study shows.
 
     Raises:
         BadInput: there is no such study, or none of its runs has finished.
@@ -42,7 +48,7 @@ def report(lab: Lab, name: str) -> str:
     answer, data = lab.answer(folder), about.data_report(lab, study)
     evidence = lab.evidence(name)
     derived = [q["strategy"] for q in questions.values() if q.get("derived")]
-    found = Found(
+    return Found(
         study=study,
         answer=answer,
         evidence=evidence,
@@ -59,8 +65,6 @@ def report(lab: Lab, name: str) -> str:
         not_a_device=about.NOT_A_DEVICE,
         version=__version__,
     )
-    style = "\n".join((HERE / file).read_text(encoding="utf-8") for file in STYLES)
-    return document.page(found, style)
 
 
 def _most(evidence: dict) -> list[dict]:

@@ -1,0 +1,397 @@
+"""What is taken away: networks that answer as their runs do, cards and reports that say the same
+numbers as the leaderboard, and neither a script nor a path in them."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import zipfile
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import yaml
+from conftest import TINY
+from test_ui_hostile import HOSTILE, Markup, renamed
+from typer.testing import CliRunner
+
+from ftlab import about, card, demo, export, files, report, runs, studies
+from ftlab.commands import app
+from ftlab.lab import PROJECT, Lab
+from ftlab.records import BadInput
+from ftlab.ui import document
+from ftlab.ui.keeping import Found, Hard
+
+STRATEGIES = ("full", "linear_probe", "truncated", "transfusion")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory) -> Lab:
+    """A home with a finished study of a tiny network, four strategies and two seeds."""
+    home = tmp_path_factory.mktemp("takeaway") / "home"
+    home.mkdir()
+    tiny.bands(home)
+    tiny.trained(home, STRATEGIES, (0, 1), name="bands")
+    return Lab(home)
+
+
+@pytest.fixture(scope="module")
+def found(lab) -> Found:
+    return report.look_up(lab, "bands")
+
+
+@pytest.fixture(scope="module")
+def page(found) -> str:
+    return document.page(found, "")
+
+
+def _run(strategy: str, seed: int = 0) -> str:
+    return f"{strategy}-{TINY}-s{seed}"
+
+
+# --- networks ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", ["full", "linear_probe"])
+def test_a_timm_file_answers_on_the_test_images_as_the_run_did(lab, tmp_path, strategy):
+    import timm
+    import torch
+    from safetensors.torch import load_file
+
+    record = lab.export("bands", _run(strategy), "safetensors", tmp_path / "net.safetensors")
+    told = json.loads((tmp_path / "net.safetensors.json").read_text())
+    model = timm.create_model(TINY, num_classes=2).eval()
+    model.load_state_dict(load_file(tmp_path / "net.safetensors"))
+    tested = runs.predictions(lab.study_folder("bands") / _run(strategy))
+    pixels = _array(lab)[tested["index"]]
+    x = (pixels.astype(np.float32) / 255 - np.float32(told["mean"])) / np.float32(told["std"])
+    with torch.no_grad():
+        probs = model(torch.from_numpy(x).permute(0, 3, 1, 2)).softmax(1).numpy()
+    assert np.abs(probs - tested["probs"]).max() < 1e-5
+    assert record["check"]["images"] == len(tested["probs"])
+    assert record["check"]["balanced_accuracy"] == told["test"]["balanced_accuracy"]
+    assert told["classes"] == ["class0", "class1"]
+
+
+@pytest.mark.parametrize("strategy", ["truncated", "transfusion"])
+def test_an_onnx_file_holds_cut_and_slim_networks_and_takes_any_number_of_pixels(
+    lab, tmp_path, strategy
+):
+    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    path = tmp_path / "net.onnx"
+    lab.export("bands", _run(strategy), "onnx", path)
+    tested = runs.predictions(lab.study_folder("bands") / _run(strategy))
+    images = _array(lab)[tested["index"]].transpose(0, 3, 1, 2).astype(np.float32) / 255
+    session = runtime.InferenceSession(str(path))
+    for n in (1, len(images)):
+        (probs,) = session.run(["probabilities"], {"images": images[:n]})
+        assert np.abs(probs - tested["probs"][:n]).max() < 1e-5
+    told = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert json.loads(told["classes"]) == ["class0", "class1"]
+    assert "RGB in 0..1" in told["input"] and told["strategy"] == strategy
+
+
+def _array(lab) -> np.ndarray:
+    from ftlab.datasets import open_dataset
+
+    return open_dataset(lab.data, "bands").array(tiny.QUICK.size)
+
+
+def test_a_cut_network_is_no_timm_model_and_its_refusal_says_what_to_take(lab, tmp_path):
+    with pytest.raises(BadInput, match="cut after unit .* take --format onnx"):
+        lab.export("bands", _run("truncated"), "safetensors", tmp_path / "x")
+    with pytest.raises(BadInput, match="made slim from unit .* take --format onnx"):
+        lab.export("bands", _run("transfusion"), "safetensors", tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_answers_otherwise_is_not_kept(lab, tmp_path, monkeypatch):
+    """One weight of the head is off by a tenth on its way to the file."""
+    from safetensors.torch import load, save
+
+    written = export.FORMATS["safetensors"]
+
+    def altered(network, question, record, path: Path):
+        written.write(network, question, record, path)
+        tensors = load(path.read_bytes())
+        tensors["fc.weight"][0, 0] += 0.1
+        path.write_bytes(save(tensors))
+
+    monkeypatch.setitem(export.FORMATS, "safetensors", written._replace(write=altered))
+    with pytest.raises(BadInput, match="The file was not kept: its probabilities differ"):
+        lab.export("bands", _run("full"), "safetensors", tmp_path / "net")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_probabilities_that_are_no_numbers_are_no_agreement():
+    nan = np.array([[np.nan, 0.5]])
+    with pytest.raises(BadInput, match="not kept"):
+        export._compared(np.array([[0.5, 0.5]]), nan, None)
+
+
+def test_without_the_packages_onnx_is_refused_in_one_sentence(lab, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(BadInput, match="need onnx, which is not installed: pip install"):
+        lab.export("bands", _run("full"), "onnx", tmp_path / "x")
+
+
+def test_every_backbone_of_the_table_is_said_as_timm_makes_it():
+    """So that the plain timm call beside a file makes a network of the same tensors."""
+    import timm
+    import torch
+
+    from ftlab import backbones
+
+    for name in ("ftlab_mini", "resnet18", "mobilenetv2_100"):
+        asked = export._arguments({"backbone": name, "data": {"classes": "ab"}})
+        with torch.device("meta"):
+            plain = timm.create_model(**asked).state_dict()
+            ours = backbones.create(name)
+            ours.reset_classifier(2)
+        assert {k: v.shape for k, v in plain.items()} == {
+            k: v.shape for k, v in ours.state_dict().items()
+        }
+
+
+# --- the run that is taken -----------------------------------------------------------------------
+
+
+def test_the_run_taken_is_of_the_best_on_validation_and_has_its_weights(lab):
+    folder = lab.study_folder("bands")
+    values = {
+        strategy: np.mean(
+            [
+                files.read_json(folder / _run(strategy, seed) / "result.json")["val"][
+                    "balanced_accuracy"
+                ]
+                for seed in (0, 1)
+            ]
+        )
+        for strategy in STRATEGIES
+    }
+    best = max(values, key=values.get)
+    assert about.chosen_run(folder, studies.read(folder)).name == _run(best, 0)
+    assert lab.exportable("bands")[0] == _run(best, 0)
+    assert len(lab.exportable("bands")) == 8
+    with pytest.raises(BadInput, match="no finished run 'x'"):
+        lab.card("bands", "x")
+
+
+# --- the model card ------------------------------------------------------------------------------
+
+
+def test_a_card_is_read_by_the_hubs_client_and_says_the_leaderboards_numbers(lab):
+    from huggingface_hub import ModelCard
+
+    text = lab.card("bands", _run("full", 1))
+    read = ModelCard(text)
+    front = yaml.safe_load(text.split("---\n")[1])
+    assert front["pipeline_tag"] == "image-classification" and front["license"] == "other"
+    assert read.data.library_name == "timm" and "ftlab" in read.data.tags
+    answer = lab.answer(lab.study_folder("bands"))
+    run = next(r for r in answer["runs"] if r["run"] == _run("full", 1))
+    said = {m["type"]: m["value"] for m in front["model-index"][0]["results"][0]["metrics"]}
+    for own, (kind, _) in card.INDEX.items():
+        assert said[kind] == run["test"][own]
+    row = next(r for r in answer["leaderboard"]["rows"] if r["strategy"] == "full")
+    mean, low, high = (100 * row["balanced_accuracy"][k] for k in ("mean", "low", "high"))
+    assert f"{mean:.1f} ({low:.1f} to {high:.1f})" in text
+    assert about.NOT_A_DEVICE in text and "## Out of scope" in text and "## Limits" in text
+    assert answer["leaderboard"]["verdicts"][TINY].split(",")[0] in text
+
+
+def test_the_lines_of_a_card_load_the_file_it_tells_of(lab, tmp_path, monkeypatch, capsys):
+    from PIL import Image
+
+    lab.export("bands", _run("full"), "safetensors", tmp_path / "model.safetensors")
+    tested = runs.predictions(lab.study_folder("bands") / _run("full"))
+    first = int(tested["index"][0])
+    Image.fromarray(np.asarray(_array(lab)[first])).save(tmp_path / "picture.png")
+    monkeypatch.chdir(tmp_path)
+    code = re.search(r"```python\n(.*?)```", lab.card("bands", _run("full")), re.S)[1]
+    exec(code, {})
+    said = eval(capsys.readouterr().out)
+    assert list(said.values()) == pytest.approx(tested["probs"][0].tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_name_is_a_text_in_a_card(name):
+    assert not re.search(r"[<>\[\]`|*$&\n](?!#)", card.safe(name).replace("&#", ""))
+
+
+# --- the report ----------------------------------------------------------------------------------
+
+
+class Tables(HTMLParser):
+    """The tables of a section as lists of rows of texts."""
+
+    def __init__(self, html: str, section: str):
+        super().__init__()
+        self.tables, self.cell = [], None
+        self.feed(html.split(f'<section id="{section}">')[1].split("</section>")[0])
+
+    def handle_starttag(self, tag, attributes):
+        if tag == "table":
+            self.tables.append([])
+        if tag == "tr":
+            self.tables[-1].append([])
+        if tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+            self.cell = True
+
+    def handle_endtag(self, tag):
+        self.cell = self.cell and tag not in ("td", "th")
+
+    def handle_data(self, data):
+        if self.cell:
+            self.tables[-1][-1][-1] += data
+
+
+def test_every_section_is_there_in_order_and_the_verdict_comes_first(lab, page):
+    titles = re.findall(r"<section id=[^>]*><h2>([^<]*)</h2>", page)
+    assert titles == list(document.SECTIONS)
+    verdict = lab.answer(lab.study_folder("bands"))["leaderboard"]["verdicts"][TINY]
+    assert page.index(verdict) < page.index("<section")
+    for section in page.split("<section ")[1:]:
+        body = section.split("</h2>")[1]
+        assert len(re.sub(r"<[^>]*>", "", body).strip()) > 40, section[:40]
+
+
+def test_the_reports_table_says_the_leaderboards_numbers(lab, page):
+    head, *lines = Tables(page, "leaderboard").tables[0]
+    rows = lab.answer(lab.study_folder("bands"))["leaderboard"]["rows"]
+    assert [line[0] for line in lines] == [row["strategy"] for row in rows]
+    for line, row in zip(lines, rows, strict=True):
+        said = dict(zip(head, line, strict=True))
+        numbers = re.findall(r"-?[\d.]+", said["balanced accuracy, %"])
+        wanted = [100 * row["balanced_accuracy"][key] for key in ("mean", "low", "high")]
+        assert [float(n) for n in numbers] == pytest.approx(wanted, abs=0.051)
+        if row["to_full"]:
+            numbers = re.findall(r"[+-][\d.]+", said["to full, points"])
+            wanted = [100 * row["to_full"][key] for key in ("difference", "low", "high")]
+            assert [float(n) for n in numbers] == pytest.approx(wanted, abs=0.051)
+
+
+def test_the_reports_confusion_counts_every_test_image_of_every_seed(lab, page):
+    tested = runs.predictions(lab.study_folder("bands") / _run("full"))
+    tables = Tables(page, "confusion").tables
+    assert len(tables) == len(STRATEGIES)
+    for table in tables:
+        counts = [int(n) for line in table[1:] for n in line[1:]]
+        assert sum(counts) == 2 * len(tested["y_true"])
+
+
+def test_a_report_shows_data_limits_commands_images_and_maps(lab, page):
+    assert "not tuned" in page and "There are 2 seeds" in page
+    assert "No patients or groups are known" in page
+    line = re.search(r"python -m ftlab compare [^<]*", page)[0]
+    assert "--strategies full,linear_probe,truncated,transfusion --seeds 2" in line
+    assert "--epochs 2 --size 32 --batch 8 --weights random --name bands" in line
+    images = page.count('src="data:image/jpeg')
+    shown = page.count('<div class="hard">')
+    assert shown and images == shown * (1 + len(STRATEGIES))
+    assert about.NOT_A_DEVICE in page
+
+
+def test_a_report_holds_no_script_no_address_and_no_path(lab, page):
+    tags = {tag for tag, *_ in Markup(page).tags}
+    assert not tags & {"script", "link", "iframe", "object", "form", "a", "base"}
+    assert 'http-equiv="Content-Security-Policy" content="default-src &#x27;none&#x27;' in page
+    assert not re.search(r"url\((?!\"?#)|@import|https?://", page)
+    assert str(lab.home) not in page and str(PROJECT) not in page and "/tmp" not in page
+
+
+def _called(found: Found, name: str) -> str:
+    """The page of the same study, one of whose classes and strategies are called otherwise."""
+    names = {"class0": name, "class1": f"{name}2", "full": f"{name}3", TINY: f"{name}4"}
+    answer = renamed(found.answer, names)
+    board = answer["leaderboard"]
+    board["verdicts"] = {key: f"{name} is best." for key in board["verdicts"]}
+    new = {key: renamed(getattr(found, key), names) for key in ("data", "evidence", "questions")}
+    new |= {
+        key: renamed(getattr(found, key), names) for key in ("layouts", "origins", "strategies")
+    }
+    study = replace(found.study, classes=(name, f"{name}2"), strategies=(f"{name}3",))
+    hard = [
+        Hard(renamed(dict(each.votes), names), each.pixels, name, renamed(each.maps, names))
+        for each in found.hard
+    ]
+    said = {"limits": [name], "commands": [name], "version": name}
+    return document.page(replace(found, study=study, answer=answer, hard=hard, **new, **said), "")
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_name_is_a_text_in_a_report(found, name):
+    """The same tags whatever classes, strategies and backbones are called."""
+    harmless, hostile = Markup(_called(found, "lesion")), Markup(_called(found, name))
+    assert hostile.tags == harmless.tags
+    assert " ".join(name.split()) in " ".join(" ".join(hostile.words).split())
+
+
+def test_without_a_finished_run_there_is_no_report(lab):
+    tiny.ask(lab.home, name="idle")
+    for verb in (lab.report, lab.card):
+        with pytest.raises(BadInput, match="No run of the study idle has finished"):
+            verb("idle")
+    assert lab.exportable("idle") == []
+
+
+def test_the_shipped_study_has_its_report_where_its_data_set_is_not(home):
+    """Its pictures are known to be drawn by the hash of what `ftlab demo` draws."""
+    shipped = studies.read(PROJECT / "checkpoints" / "reference")
+    assert shipped.data_hash == demo.HASH
+    text = Lab(home).report("reference")
+    assert "demo_chest_xray (synthetic" in text and "not on the machine that wrote" in text
+    assert "import phantom:chest_xray demo_chest_xray --per-class 200 --seed 1" in text
+    assert len(Tables(text, "leaderboard").tables[0]) == 1 + 13
+    assert len(text.encode()) < 1_000_000
+
+
+# --- the command line ----------------------------------------------------------------------------
+
+
+def test_the_commands_write_what_the_verbs_say(lab, page, tmp_path, monkeypatch):
+    monkeypatch.setenv("FTLAB_HOME", str(lab.home))
+
+    def call(*arguments) -> tuple[int, str]:
+        done = CliRunner().invoke(app, [*map(str, arguments)])
+        return done.exit_code, done.output
+
+    code, said = call("report", "bands", "--out", tmp_path / "r.html", "--json")
+    written = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert code == 0 and json.loads(said)["bytes"] == len(written.encode())
+    assert written.split("<section", 1)[1] == page.split("<section", 1)[1]
+    code, said = call("card", "bands", "--run", _run("full"), "--out", tmp_path / "README.md")
+    assert code == 0 and (tmp_path / "README.md").read_text() == lab.card("bands", _run("full"))
+    asked = ("export", _run("full"), "--study", "bands", "--format")
+    code, said = call(*asked, "safetensors", "--out", tmp_path / "n", "--json")
+    assert code == 0 and json.loads(said)["check"]["largest_difference"] < 1e-5
+    assert call(*asked, "pth", "--out", tmp_path / "n")[0] == 2
+    assert call("report", "bands", "--out", tmp_path)[0] == 2
+
+
+# --- the app -------------------------------------------------------------------------------------
+
+
+def test_the_app_hands_out_each_file_under_an_address_of_its_own(lab, tmp_path, monkeypatch):
+    pytest.importorskip("gradio")
+    from ftlab.ui import takeaway
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    answers = [{"study": "bands"}]
+    study, run, *_ = takeaway._choices(lab, answers)
+    assert study["value"] == "bands" and run["value"] in run["choices"]
+    first, again = (takeaway._card(lab, "bands", run["value"], "onnx")[0] for _ in "ab")
+    assert Path(first["value"]).parent != Path(again["value"]).parent
+    shown, said = takeaway._network(lab, "bands", _run("full"), "safetensors")
+    with zipfile.ZipFile(shown["value"]) as archive:
+        held = ["README.md", "model.safetensors", "model.safetensors.json"]
+        assert sorted(archive.namelist()) == held and archive.testzip() is None
+    assert "checked on" in said
+    with pytest.raises(BadInput, match="weights of this study's runs are not here"):
+        takeaway._network(lab, "bands", None, "onnx")
