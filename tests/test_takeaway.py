@@ -307,6 +307,32 @@ def test_a_report_holds_no_script_no_address_and_no_path(lab, page):
     assert str(lab.home) not in page and str(PROJECT) not in page and "/tmp" not in page
 
 
+def test_a_report_opens_from_a_file_and_asks_for_nothing(lab, found, tmp_path):
+    """In Chromium, on a screen and as on A4: no request, no error, nothing wider than the page."""
+    import browser
+
+    if reason := browser.lacking():
+        pytest.skip(reason)
+    style = "\n".join((report.HERE / file).read_text() for file in report.STYLES)
+    path = tmp_path / "report.html"
+    path.write_text(document.page(found, style), encoding="utf-8")
+    asked, errors = [], []
+    with browser.chromium() as chromium:
+        page = chromium.new_page(viewport={"width": 800, "height": 900})
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: errors.append(message.text))
+        page.goto(path.as_uri())
+        for media, width in (("screen", 800), ("print", 680)):
+            page.emulate_media(media=media)
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.locator("svg.still").count() >= 7
+        assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
+        pages = page.pdf(prefer_css_page_size=True)
+    assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
+    assert errors == [] and pages.startswith(b"%PDF")
+
+
 def _called(found: Found, words: Sequence[str]) -> str:
     """The page of the same study, whose classes, strategies and backbone are called otherwise."""
     names = dict(zip(("class0", "class1", *STRATEGIES, TINY), words, strict=True))

@@ -31,6 +31,7 @@ KINDS = {  # what is made -> what its two buttons say
     "card": ("Make the model card", "Save the model card (Markdown)"),
     "network": ("Make the network's file", "Save the network (zip)"),
 }
+HIDDEN = gr.update(value=None, visible=False)  # nothing made yet
 ABOUT = (
     '<p class="ft-muted">The report is one page of the study, to read without network or to '
     "print. A network's file works without ftlab, and is checked against its run before you get "
@@ -64,6 +65,8 @@ def wire(lab, ui: SimpleNamespace, answers: gr.State) -> Callable:
     """
     choices = [ui.study, ui.run, *ui.save.values(), ui.note]
     ui.study.input(told(partial(_turn, lab)), ui.study, choices[1:], **QUIET)
+    of_run = [ui.save["card"], ui.save["network"], ui.note]
+    gr.on([ui.run.input, ui.format.input], lambda: [*[HIDDEN] * 2, ""], None, of_run, **QUIET)
     for kind, making in (("report", _report), ("card", _card), ("network", _network)):
         outputs = [ui.save[kind], ui.note]
         asked = [ui.study, ui.run, ui.format]
@@ -85,8 +88,8 @@ def _choices(lab, answers: Sequence[Mapping]) -> list:
 def _turn(lab, study: str | None) -> list:
     """Another study: its runs, and nothing made yet."""
     able = lab.exportable(study) if study else []
-    hidden = [gr.update(value=None, visible=False)] * len(KINDS)
-    return [gr.update(choices=able, value=able[0] if able else None), *hidden, ""]
+    chosen = able[0] if able else None
+    return [gr.update(choices=able, value=chosen), *[HIDDEN] * len(KINDS), ""]
 
 
 def _report(lab, study: str, run: str | None, form: str) -> list:
