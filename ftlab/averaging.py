@@ -224,11 +224,13 @@ def _averages(
     yield f"{own_seeds}soup_greedy", soup, {"kind": "greedy soup", "of": of}
 
 
-def _must_fit(questions: Sequence[Mapping]) -> None:
-    def shape(question: Mapping) -> tuple:
-        plan = question["plan"]
-        return plan["cut_after"], plan["slim_from"], question["weights"]["checksum"]
+def shape(question: Mapping) -> tuple:
+    """What runs of one backbone must have in common to be averaged, of a run.json."""
+    plan = question["plan"]
+    return plan["cut_after"], plan["slim_from"], question["weights"]["checksum"]
 
+
+def _must_fit(questions: Sequence[Mapping]) -> None:
     for question in questions[1:]:
         if shape(question) != shape(questions[0]):
             raise BadInput(

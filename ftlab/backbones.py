@@ -7,6 +7,7 @@ has an entry there can be wrapped.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 import timm
 import torch
@@ -164,6 +165,7 @@ def tag(name: str) -> str:
     return given or BACKBONES.get(architecture) or timm.get_pretrained_cfg(architecture).tag
 
 
+@cache
 def layout(name: str) -> Layout:
     """A backbone's layout, without weights or memory for them."""
     return skeleton(name).layout()

@@ -188,16 +188,36 @@ def drift(folder: Path, home: Path, chosen: Sequence[str] = (), gradient: bool =
     return files.plain({**about, "flips": flips.flips(folder), "without_weights": absent})
 
 
-def _run(folder: Path, home: Path, able: bool, batch: tuple[Tensor, Tensor] | None) -> dict:
+def courses(folder: Path, chosen: Sequence[str] = ()) -> list[dict]:
+    """How finished runs were meant to train and how they did, from their small files alone.
+
+    Returns:
+        [{run, strategy, backbone, seed, best_epoch, plan: as `lab.plan`, rates: see `rates`}]
+    Raises:
+        BadInput: no such run, or none has finished.
+    """
+    study = studies.read(folder)
+    wanted = {name for part in studies.finished(folder, study, chosen) for name in part}
+    names = [cell.name for cell in studies.cells(study) if cell.name in wanted]
+    return files.plain([_course(folder / name) for name in names])
+
+
+def _course(folder: Path) -> dict:
     question = files.read_json(folder / "run.json")
     layout = backbones.layout(question["backbone"]).cut(question["plan"]["cut_after"])
     best = files.read_json(folder / "result.json")["best_epoch"]
-    row = {**who(question), "best_epoch": best, "rounded": None, "change": None}
-    row |= {"rates": rates(question, runs.diary(folder), layout), "gradients": None}
+    plan = {key: question[key] for key in ("strategy", "backbone")} | question["plan"]
+    row = {**who(question), "best_epoch": best, "plan": plan}
+    return row | {"rates": rates(question, runs.diary(folder), layout)}
+
+
+def _run(folder: Path, home: Path, able: bool, batch: tuple[Tensor, Tensor] | None) -> dict:
+    row = _course(folder) | dict.fromkeys(("rounded", "change", "gradients"))
+    slim_from = row.pop("plan")["slim_from"]
     if not able:
         return row
     start, end = ends(folder, home)
-    row["change"] = change(start, end, question["plan"]["slim_from"])
+    row["change"] = change(start, end, slim_from)
     tensors, _ = runs.load_tensors(folder / "best.safetensors")
     row["rounded"] = any(tensor.dtype == torch.float16 for tensor in tensors.values())
     if batch:

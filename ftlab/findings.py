@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from . import evidence, looks, pictures
 from . import about, evidence, pictures
+from . import evidence, flips, pictures
 
 if TYPE_CHECKING:
     from .lab import Lab
@@ -39,6 +40,16 @@ class Findings:
         from . import drift
 
         return drift.drift(self.study_folder(name), self.home, chosen, gradient)
+
+    def courses(self: Lab, name: str, chosen: Sequence[str] = ()) -> list[dict]:
+        """How a study's runs were meant to train and how they did: `ftlab.drift.courses`."""
+        from . import drift
+
+        return drift.courses(self.study_folder(name), chosen)
+
+    def flips(self: Lab, name: str) -> list[dict]:
+        """Whom each strategy corrects, and what it breaks: `ftlab.flips.flips`."""
+        return flips.flips(self.study_folder(name))
 
     def similarity(self: Lab, name: str, chosen: Sequence[str] = (), **options) -> dict:
         """How alike runs and theta_0 see, by stage: `ftlab.inspection.similarity`."""
@@ -99,3 +110,15 @@ class Findings:
         from . import report
 
         return report.report(self, name)
+    def blends(self: Lab, name: str) -> list[dict]:
+        """The runs that `blend` can blend: `ftlab.blending.pairs`."""
+        from . import blending
+
+        return blending.pairs(self.study_folder(name))
+
+    def blend(self: Lab, image: Path, name: str, run: str, alphas: Sequence[float], **options):
+        """What networks between a probe and a run say of an image: `ftlab.blending.blend`."""
+        from . import blending
+
+        folder = self.study_folder(name)
+        return blending.blend(image, folder, self.home / "cache", run, alphas, **options)

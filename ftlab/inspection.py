@@ -13,13 +13,16 @@ CKA     Kornblith et al. 2019, linear, by minibatches and without bias (Nguyen e
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from torch import Tensor
 
 from . import backbones, datasets, files, prediction, studies, training, weights
@@ -33,6 +36,7 @@ from .studies import Study
 BATCH = 32  # images at once; also CKA's minibatch
 IMAGES = 1000
 THETA0 = "theta_0"
+KEPT_AS = 1  # to be raised whenever the same question has another answer
 
 
 def activations(network: Network, x: Tensor) -> dict[str, Tensor]:
@@ -101,22 +105,27 @@ def similarity(
     home: Path,
     chosen: Sequence[str] = (),
     *,
+    data: str | None = None,
     to: str | None = None,
     split: str = "test",
     images: int = IMAGES,
     keep: float = KEEP,
     across: bool = False,
+    known: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict:
     """How alike finished runs and theta_0 (or another run) see a study's images, by stage.
 
-    theta_0 is the whole pretrained network, also for a run that was cut or made slimmer.
+    theta_0 is the whole pretrained network, also for a run that was cut or made slimmer. What was
+    worked out is kept in the home's cache, by the weights, the images and what was asked.
 
     Args:
         chosen: names of runs; default: every finished one whose weights are here.
+        data: another data set, of any classes, to look at instead of the study's own.
         to: the name of a run to compare with instead of theta_0.
         split: train, val or test. images: at most so many of them, drawn once and for all.
         keep: see `svcca`. across: see `compare`.
+        known: only what is kept already, which takes no time and no images.
         progress: called with (images done, images in all), of all runs together.
     Returns:
         {study, data, split, images, keep, to, runs: [{run, strategy, backbone, seed, rows:
@@ -129,29 +138,61 @@ def similarity(
     if to:
         studies.with_weights(folder, study, [to])
     _check(split, images, keep)
-    pictures = pictures_of(home, study)[split]
-    order = np.random.default_rng(0).permutation(len(pictures))[:images]
-    if len(order) < LEAST:
-        raise BadInput(f"The {split} split of {study.data} has fewer than {LEAST} images.")
-    total, answers = len(able) * len(order), []
-    for number, name in enumerate(able):
-        network, question = prediction.restore(folder / name, home / "cache")
-        other = prediction.restore(folder / to, home / "cache")[0] if to else theta0(question, home)
-        for each in (network, other):
-            each.to(devices.pick(), memory_format=torch.channels_last)
-        before = number * len(order)
+    asked = {"split": split, "images": images, "keep": keep, "across": across}
+    seen = data_hash(home, study, data), study.settings.size, study.settings.train_per_class
+    paths = {name: _kept_at(home, folder, name, to, [*seen, asked]) for name in able}
+    found = {name: files.read_json(path) for name, path in paths.items()}
+    lacking = [name for name in able if not found[name] and not known]
+    if lacking:
+        pictures = pictures_of(home, study, data)[split]
+        order = np.random.default_rng(0).permutation(len(pictures))[:images]
+        if len(order) < LEAST:
+            raise BadInput(
+                f"The {split} split of {data or study.data} has fewer than {LEAST} images."
+            )
+    for number, name in enumerate(lacking):
 
-        def tell(seen: int, before=before) -> None:
+        def tell(seen: int, before=number * len(order)) -> None:
             if progress:
-                progress(before + seen, total)
+                progress(before + seen, len(lacking) * len(order))
 
-        rows = compare(network, other, pictures, order, keep, across, tell)
+        first, second, about = _two(folder, home, name, to)
+        rows = compare(first, second, pictures, order, keep, across, tell)
         if not rows:
             raise BadInput(f"{name} and {to} have no stage of one name: compare them --across.")
-        answers.append({**who(question), "rows": rows})
-    asked = {"split": split, "images": len(order), "keep": keep, "to": to or THETA0}
-    about = {"study": study.name, "data": study.data, **asked}
-    return files.plain({**about, "runs": answers, "without_weights": absent})
+        found[name] = files.plain({**about, "images": len(order), "rows": rows})
+        paths[name].parent.mkdir(parents=True, exist_ok=True)
+        files.write_json(paths[name], found[name])
+    runs = [row for row in found.values() if row]
+    seen = max((row["images"] for row in runs), default=0)
+    runs = [{key: row[key] for key in row if key != "images"} for row in runs]
+    asked = {"split": split, "images": seen, "keep": keep, "to": to or THETA0}
+    about = {"study": study.name, "data": data or study.data, **asked}
+    return {**about, "runs": runs, "without_weights": absent}
+
+
+def _kept_at(home: Path, folder: Path, name: str, to: str | None, asked: Sequence) -> Path:
+    """Where in the cache a run's answer is kept: by all that decides it."""
+    marks = [_mark(folder / each) for each in (name, *([to] if to else []))]
+    said = json.dumps([KEPT_AS, marks, asked])
+    return home / "cache" / "similarity" / f"{sha256(said.encode()).hexdigest()}.json"
+
+
+def _mark(folder: Path) -> list:
+    """A run's name, what it began with, and the checksum in the header of its weights."""
+    question = files.read_json(folder / "run.json")
+    with safe_open(folder / "best.safetensors", framework="pt") as file:
+        checksum = (file.metadata() or {}).get("sha256")
+    return [folder.name, question["weights"]["checksum"], checksum]
+
+
+def _two(folder: Path, home: Path, name: str, to: str | None) -> tuple[Network, Network, dict]:
+    """A run's network, the one it is compared with, and who the run is."""
+    first, question = prediction.restore(folder / name, home / "cache")
+    second = prediction.restore(folder / to, home / "cache")[0] if to else theta0(question, home)
+    for each in (first, second):
+        each.to(devices.pick(), memory_format=torch.channels_last)
+    return first, second, who(question)
 
 
 def theta0(question: Mapping, home: Path) -> Network:
@@ -167,24 +208,30 @@ def who(question: Mapping) -> dict:
     return {key: question[key] for key in ("run", "strategy", "backbone", "seed")}
 
 
-def pictures_of(home: Path, study: Study) -> dict[str, Split]:
-    """train, val and test of a study, as its runs saw them.
+def data_hash(home: Path, study: Study, data: str | None = None) -> str:
+    """Of a study's own data set, here or not, or of another one."""
+    return datasets.open_dataset(home / "data", data).hash if data else study.data_hash
+
+
+def pictures_of(home: Path, study: Study, data: str | None = None) -> dict[str, Split]:
+    """train, val and test of a study as its runs saw them, or of another data set as they would.
 
     Raises:
-        BadInput: the data set is not on this machine, or it has changed.
+        BadInput: the data set is not on this machine, or the study's own has changed.
     """
-    return training.splits(data_of(home, study), study.settings)
+    return training.splits(data_of(home, study, data), study.settings)
 
 
-def data_of(home: Path, study: Study) -> datasets.Dataset:
-    """A study's data set. Raises as `pictures_of`."""
+def data_of(home: Path, study: Study, data: str | None = None) -> datasets.Dataset:
+    """A study's data set, or another one. Raises as `pictures_of`."""
     root = home / "data"
-    here = study.data in datasets.dataset_names(root)
-    data = datasets.open_dataset(root, study.data) if here else None
-    if data is None or data.hash != study.data_hash:
+    name = data or study.data
+    here = name in datasets.dataset_names(root)
+    found = datasets.open_dataset(root, name) if here else None
+    if found is None or found.hash != data_hash(home, study, data):
         state = "has changed since it was trained" if here else "is not on this machine"
-        raise BadInput(f"The data set {study.data} of the study {study.name} {state}.")
-    return data
+        raise BadInput(f"The data set {name} of the study {study.name} {state}.")
+    return found
 
 
 def _check(split: str, images: int, keep: float) -> None:

@@ -79,12 +79,27 @@ def _import_data(lab: Any, mode: Mode, owner: str, source: str, name: str, **opt
     return lab.import_data(source, name, progress=watched[0], drawing=watched[1], **options)
 
 
+def _similarity(lab: Any, mode: Mode, owner: str, name: str, *chosen, **options) -> dict:
+    """Within the images a mode allows; what the verb would take unasked is cut to them."""
+    if most := mode.inspected_images:
+        if options.setdefault("images", most) > most:
+            raise BadInput(f"Here {most} images at most are looked at, not {options['images']}.")
+    return lab.similarity(name, *chosen, **options)
+
+
+def _average(lab: Any, mode: Mode, owner: str, *arguments, **options) -> dict:
+    _may_store(lab, mode)
+    return lab.average(*arguments, **options)
+
+
 LIMITED: dict[str, Callable] = {
     "enqueue": _enqueue,
     "resume": _resume,
     "estimate": _estimate,
     "fetch": _fetch,
     "import_data": _import_data,
+    "similarity": _similarity,
+    "average": _average,
 }
 CHANGES = {*LIMITED, "ask", "work", "stop", "delete", "deletable", "start_worker"}
 

@@ -13,7 +13,7 @@ import torch
 from . import backbones, files, maps, runs, studies, train, weights
 from . import explain as explaining
 from .backbones import Network
-from .datasets import read_image, resize
+from .datasets import Picture, read_image, resize
 from .datasets.masks import read_mask
 from .records import BadInput, Settings
 
@@ -32,7 +32,7 @@ def predict(images: Sequence[Path], folder: Path, cache: Path) -> dict:
     """
     study = studies.read(folder)
     able, absent = studies.with_weights(folder, study)
-    pictures = [_read(path) for path in images]
+    pictures = [read(path) for path in images]
     size = study.settings.size
     pixels = np.stack([resize(picture.pixels, size) for picture in pictures])
     rows = np.arange(len(pictures))
@@ -86,7 +86,7 @@ def explain(
     study = studies.read(folder)
     able, absent = studies.with_weights(folder, study, chosen)
     _check(scale, target, study.classes)
-    picture, size = _read(image), study.settings.size
+    picture, size = read(image), study.settings.size
     lesion = _lesion(mask, picture.pixels.shape[:2], size) if mask else None
     pixels = torch.from_numpy(resize(picture.pixels, size)[None].copy())
     questions, seen = _look(able, folder, cache, pixels, layer)
@@ -114,7 +114,12 @@ def explain(
     return {"classes": list(study.classes), **about, "runs": answers, "without_weights": absent}
 
 
-def _read(path: Path):
+def read(path: Path) -> Picture:
+    """The image in a file, as every run is shown it.
+
+    Raises:
+        BadInput: there is no such file, or it is no image; the sentence names it.
+    """
     if not path.is_file():
         raise BadInput(f"There is no image file {path.name!r}.")
     try:

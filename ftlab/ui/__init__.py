@@ -1,4 +1,4 @@
-"""The app: four tabs on the lab's verbs. Everything here may go, and the science still runs."""
+"""The app: five tabs on the lab's verbs. Everything here may go, and the science still runs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def build(lab, mode: Mode) -> gr.Blocks:
-    """The page: header, four tabs, footer; `lab` is a Lab, or whatever has its verbs."""
+    """The page: header, five tabs, footer; `lab` is a Lab, or whatever has its verbs."""
     import gradio as gr
 
-    from . import compare, data, endpoints, finetune, results, words
+    from . import compare, data, endpoints, finetune, inspect, results, words
 
     kept = (600, int(3600 * (mode.idle_hours or 24)))  # uploads and downloads: seconds
     with gr.Blocks(title="ftlab", analytics_enabled=False, delete_cache=kept) as demo:
@@ -26,12 +26,15 @@ def build(lab, mode: Mode) -> gr.Blocks:
                 tuning = finetune.tab(lab, mode)
             with gr.Tab("Results", id="results") as at_results:
                 found = results.tab(lab, mode)
+            with gr.Tab("Inspect", id="inspect") as at_inspect:
+                looking = inspect.tab(lab, mode)
             with gr.Tab("Data", id="data") as at_data:
                 holding = data.tab(lab, mode)
         gr.HTML(words.footer(lab.strategies()))
         comparing.load(demo)
         tuning.load(demo)
         found.refresh(at_results.select)
+        looking.refresh(at_inspect.select)
         holding.refresh(demo.load, at_data.select)
         comparing.follow(found.open.click, found.picked)
         found.open.click(lambda: gr.Tabs(selected="compare"), None, tabs)

@@ -30,6 +30,10 @@ TERMS = {  # one sentence each; tabs show them on hover, on focus and in the lis
         "counts as much as a common one."
     ),
     "calibration": "Whether predictions made with 80 % probability are right 80 % of the time.",
+    "CKA": (
+        "How alike two networks see the same images, up to rotation and scale: 1 for the same, "
+        "about 0 for nothing in common (Kornblith et al. 2019)."
+    ),
     "confidence interval": (
         "95 % of intervals made this way hold the true value; it covers both the seeds and the "
         "choice of test images."
@@ -39,11 +43,14 @@ TERMS = {  # one sentence each; tabs show them on hover, on focus and in the lis
         "How far the strategies' probabilities lie apart for this image: 0 % if all give the "
         "same, 100 % if each is sure of another class."
     ),
+    "drift": "How far weights moved: |w - w₀| / |w₀|, with w₀ as they were before training.",
     "ECE": (
         "Expected calibration error: the mean gap between stated probability and share of right "
         "predictions; 0 % is best."
     ),
     "epoch": "One pass over all training images.",
+    "flip": "A test image that one strategy gets right and another wrong.",
+    "frozen": "Without a learning rate: neither weights nor BatchNorm's statistics move.",
     "Grad-CAM": (
         "A saliency map: where the last feature maps push the explained class up, weighted by "
         "the gradients of its score (Selvaraju et al. 2017)."
@@ -58,6 +65,10 @@ TERMS = {  # one sentence each; tabs show them on hover, on focus and in the lis
     ),
     "phase": "A part of the training in which the same stages learn at the same rates.",
     "probability": "What the run's softmax gives the class; the classes of an image sum to 100 %.",
+    "rate rule": (
+        "What rescales each layer's learning rate before every epoch, from its gradients: Auto-RGN "
+        "or Auto-SNR."
+    ),
     "run": "One training of one strategy with one seed.",
     "saliency map": "Which parts of the image speak for the explained class, by a CAM method.",
     "seed": "The number all randomness starts from; several seeds show how much chance matters.",
@@ -71,6 +82,14 @@ TERMS = {  # one sentence each; tabs show them on hover, on focus and in the lis
     "stage": "A named group of the backbone's layers; strategies say which stages learn when.",
     "strategy": "Which parts of the pretrained network learn when, at which rate.",
     "study": "Runs that belong together: one data set, some backbones, strategies and seeds.",
+    "SVCCA": (
+        "How much of what a stage sees is a linear map of what the other network's sees: 1 for "
+        "all, 0 for no more than by chance (Raghu et al. 2017)."
+    ),
+    "WiSE-FT": (
+        "The average of the weights of a fine-tuned network and of the pretrained one under a "
+        "linear probe's head, α being the fine-tuned share (Wortsman et al. 2022)."
+    ),
 }
 
 MODALITIES = {

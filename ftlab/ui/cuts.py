@@ -1,0 +1,191 @@
+"""The cut curve of a search: how good a network is that ends after a unit, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from html import escape as esc
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from .charts import FAINT, GREY, ORANGE, TEAL, Chart, bare, known, say, short
+from .parts import NONE, amount, interval, percent
+
+COSTS: dict[str, tuple[Callable[[Mapping], float | None], str, str]] = {
+    "parameters": (lambda point: point["parameters"], "solid", "circle"),
+    "MACs": (lambda point: point["macs"], "dash", "diamond"),
+    "latency": (lambda point: (point["latency"] or {}).get("1"), "dot", "square"),
+}
+
+
+def curve(record: Mapping) -> Chart:
+    """Validation and test against the unit a network is cut behind, above what each cut costs.
+
+    Args:
+        record: {study, strategy, backbone, metric, how, done, seeds, points: [{unit, stage, label,
+            step, val: {mean, low, high}, test: {balanced_accuracy: {mean, low, high}, ...},
+            parameters, macs, stored_bytes, latency: {"1": ms, "32": ms} or None, pareto,
+            trained}], coarse, chosen, chosen_runs, trained, of, share_of_cost, ranking}.
+    """
+    points = sorted(record["points"], key=lambda point: point["unit"])
+    figure = make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.1, row_heights=[0.62, 0.38])
+    tried = [point for point in points if point["trained"] and _mean(point["val"])]
+    figure.add_traces([_joined(tried), _dots(tried), _tests(tried)], rows=1, cols=1)
+    figure.add_traces(_costs(points), rows=2, cols=1)
+    _mark(figure, record, tried)
+    name = record["metric"].replace("_", " ")
+    state = "" if record["done"] else f"not done: {record['trained']} of {record['of']} trained · "
+    subtitle = (
+        f"{esc(record['study'])}, {esc(record['strategy'])}, {esc(record['backbone'])} · {state}"
+        f"{esc(str(record['how']))}"
+    )
+    bare(figure, f"Where to cut: {esc(name)} and cost by unit", subtitle, 560, r=110)
+    figure.update_yaxes(title_text=f"{name}, %", row=1, col=1)
+    figure.update_yaxes(title_text="cost, % of the most", rangemode="tozero", row=2, col=1)
+    figure.update_xaxes(
+        title_text="unit after which the network ends",
+        tickvals=[p["unit"] for p in points],
+        ticktext=[short(str(p["label"]), 12) for p in points],
+        row=2,
+        col=1,
+    )
+    return Chart(figure, _reading(record), [_fact(point, record) for point in points])
+
+
+def _mean(estimate: Mapping | None) -> bool:
+    return bool(estimate) and known(estimate["mean"])
+
+
+def _joined(points: Sequence[Mapping]) -> go.Scatter:
+    return go.Scatter(
+        x=[p["unit"] for p in points],
+        y=[100 * p["val"]["mean"] for p in points],
+        mode="lines",
+        line=dict(color=FAINT, width=1.5),
+        hoverinfo="skip",
+    )
+
+
+def _dots(points: Sequence[Mapping]) -> go.Scatter:
+    """Validation means with their intervals; filled where on the Pareto front."""
+    means = [100 * p["val"]["mean"] for p in points]
+    ends = [
+        [
+            100 * p["val"][end] if known(p["val"][end]) else mean
+            for p, mean in zip(points, means, strict=True)
+        ]
+        for end in ("high", "low")
+    ]
+    return go.Scatter(
+        x=[p["unit"] for p in points],
+        y=means,
+        mode="markers",
+        marker=dict(
+            color=[TEAL if p["pareto"] else GREY for p in points],
+            symbol=["circle" if p["pareto"] else "circle-open" for p in points],
+            size=10,
+        ),
+        error_y=dict(
+            type="data",
+            symmetric=False,
+            array=[high - mean for high, mean in zip(ends[0], means, strict=True)],
+            arrayminus=[mean - low for low, mean in zip(ends[1], means, strict=True)],
+            color=GREY,
+            thickness=1.2,
+            width=0,
+        ),
+        text=[f"{esc(str(p['label']))}: {interval(p['val'])} on validation" for p in points],
+        hovertemplate="%{text}<extra></extra>",
+    )
+
+
+def _tests(points: Sequence[Mapping]) -> go.Scatter:
+    """Test means, small and apart: they did not choose."""
+    read = [p for p in points if p["test"] and _mean(p["test"]["balanced_accuracy"])]
+    return go.Scatter(
+        x=[p["unit"] for p in read],
+        y=[100 * p["test"]["balanced_accuracy"]["mean"] for p in read],
+        mode="markers",
+        marker=dict(color=ORANGE, symbol="diamond", size=8),
+        text=[
+            f"{esc(str(p['label']))}: {interval(p['test']['balanced_accuracy'])} on test"
+            for p in read
+        ],
+        hovertemplate="%{text}<extra></extra>",
+    )
+
+
+def _costs(points: Sequence[Mapping]) -> list[go.Scatter]:
+    """Each cost in per cent of its largest value; what was not measured has no line."""
+    traces = []
+    for name, (value, dash, symbol) in COSTS.items():
+        have = [(p, value(p)) for p in points if known(value(p))]
+        most = max((cost for _, cost in have), default=0)
+        if most:
+            traces.append(
+                go.Scatter(
+                    x=[p["unit"] for p, _ in have],
+                    y=[100 * cost / most for _, cost in have],
+                    mode="lines+markers",
+                    line=dict(color=TEAL if name == "parameters" else GREY, dash=dash, width=1.8),
+                    marker=dict(symbol=symbol, size=6),
+                    name=name,
+                    hovertemplate=f"{name}: %{{y:.0f}} % of the most<extra></extra>",
+                )
+            )
+    return traces
+
+
+def _mark(figure: go.Figure, record: Mapping, tried: Sequence[Mapping]) -> None:
+    """Upright lines where the coarse step ended and at the cut chosen; the costs' names."""
+    coarse, chosen = record["coarse"], record["chosen"]
+    marks = {coarse: ["coarse"]} if coarse is not None else {}
+    if chosen is not None:
+        marks[chosen] = [*marks.get(chosen, []), "chosen"]
+    for unit, words in marks.items():
+        look = (TEAL, "solid") if "chosen" in words else (GREY, "dot")
+        figure.add_vline(x=unit, line=dict(color=look[0], dash=look[1], width=1.5))
+        figure.add_annotation(
+            say(unit, 1, " and ".join(words), yref="y domain", yanchor="bottom", xref="x")
+        )
+    for trace in figure.data[3:]:
+        figure.add_annotation(
+            say(1.01, trace.y[-1], trace.name, xref="paper", yref="y2", yanchor="middle")
+        )
+    if any(_mean((p["test"] or {}).get("balanced_accuracy")) for p in tried):
+        figure.add_annotation(
+            say(1.01, 1, f'<span style="color:{ORANGE}">◆</span> test', xref="paper", yref="paper")
+        )
+
+
+def _reading(record: Mapping) -> str:
+    said = (
+        "A dot is the mean on validation with its interval, filled where no cheaper cut is as "
+        "good; ◆ is the test set, which chose nothing. Upright lines are the best cut of the "
+        "coarse step and the one chosen."
+    )
+    if known(record["share_of_cost"]):
+        said += f" The search cost {percent(record['share_of_cost'], 0)} of trying every cut."
+    return said
+
+
+def _fact(point: Mapping, record: Mapping) -> dict:
+    test = point["test"] or {}
+    latency = point["latency"] or {}
+    scores = {row["unit"]: row["score"] for row in record["ranking"] or ()}
+    marks = [word for word in ("coarse", "chosen") if record[word] == point["unit"]]
+    return {
+        "cut behind": point["label"],
+        "unit": point["unit"],
+        "step": point["step"],
+        "validation": interval(point["val"]),
+        "test, balanced accuracy": interval(test.get("balanced_accuracy")),
+        "parameters": amount(point["parameters"]),
+        "MACs": amount(point["macs"]),
+        "stored": amount(point["stored_bytes"], "B"),
+        "latency, 1 image": f"{latency['1']:.3g} ms" if known(latency.get("1")) else NONE,
+        "latency, 32 images": f"{latency['32']:.3g} ms" if known(latency.get("32")) else NONE,
+        "ranking score": f"{scores[point['unit']]:.3g}" if point["unit"] in scores else NONE,
+        "not beaten in both": "yes" if point["pareto"] else "",
+        "marked": " and ".join(marks),
+    }
