@@ -152,9 +152,9 @@ def similarity(
             )
     for number, name in enumerate(lacking):
 
-        def tell(seen: int, before=number * len(order)) -> None:
+        def tell(seen: int, before=number) -> None:
             if progress:
-                progress(before + seen, len(lacking) * len(order))
+                progress(before * len(order) + seen, len(lacking) * len(order))
 
         first, second, about = _two(folder, home, name, to)
         rows = compare(first, second, pictures, order, keep, across, tell)

@@ -13,7 +13,7 @@ import gradio as gr
 from ..datasets.archives import unpack
 from ..modes import Mode
 from ..records import BadInput
-from . import cards, comparison
+from . import blending, cards, comparison
 from .comparison import Shown
 from .parts import cache_folder, csv_file, empty, told
 
@@ -48,9 +48,16 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
     """
     ui = _layout()
     asked = [ui.shown, ui.study, ui.method, ui.target]
-    view = [ui.original, ui.sentence, ui.cards, ui.table, ui.csv, ui.target]
+    blend = [ui.blend.run, ui.blend.button, ui.blend.said, ui.blend.result]
+    view = [ui.original, ui.sentence, ui.cards, ui.table, *blend, ui.csv, ui.target]
     show = told(partial(_show, lab, mode))
-    shows = {"fn": show, "inputs": asked, "outputs": view, "show_progress_on": ui.cards, **ASK}
+    shows = {
+        "fn": show,
+        "inputs": [*asked, ui.blend.run],
+        "outputs": view,
+        "show_progress_on": ui.cards,
+        **ASK,
+    }
     table = [ui.many, ui.many_csv]
     chosen = [ui.shown, *table]
 
@@ -73,6 +80,8 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
         show_progress_on=ui.original,
         **ASK,
     ).success(**shows)
+
+    blending.wire(lab, ui.blend, asked, told, **ASK)
 
     def follow(event, picked: gr.State) -> None:
         event(told(_open), picked, [*chosen, ui.study, ui.target], **QUIET).success(**shows)
@@ -117,6 +126,7 @@ def _layout() -> SimpleNamespace:
             ui.csv = gr.DownloadButton(
                 "Probabilities as CSV", size="sm", visible=False, elem_classes="ft-csv"
             )
+            ui.blend = blending.build()
     return ui
 
 
@@ -189,13 +199,19 @@ def _open(picked: tuple[str, int] | None) -> tuple:
 
 
 def _show(
-    lab, mode: Mode, shown: Shown | None, study: str | None, method: str, target: str
+    lab,
+    mode: Mode,
+    shown: Shown | None,
+    study: str | None,
+    method: str,
+    target: str,
+    blended: str | None = None,
 ) -> tuple:
-    """The comparison, for all parts of the page that show it."""
+    """The comparison, for all parts of the page that show it; what was blended is another's now."""
     if not study or not shown:
         what_to_do = NO_STUDY + DEMO * (mode.name == "one")
         said = empty("There is nothing to compare with yet", what_to_do)
-        return "", said, "", "", gr.DownloadButton(visible=False), gr.skip()
+        return "", said, "", "", *[gr.skip()] * 4, gr.DownloadButton(visible=False), gr.skip()
     view = comparison.compare(lab, shown, study, method, target or None)
     choices = [MOST_LIKELY, EACH_OWN, *((name, name) for name in view.classes)]
     return (
@@ -203,6 +219,7 @@ def _show(
         view.sentence,
         view.cards,
         view.table,
+        *blending.choices(lab, study, blended),
         gr.DownloadButton(value=csv_file(view.rows, f"{study}-probabilities"), visible=True),
         gr.Dropdown(choices, value=view.target),
     )

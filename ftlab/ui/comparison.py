@@ -150,11 +150,11 @@ def compare(lab, shown: Shown, study: str, method: str = METHOD, target: str | N
     runs = one_each(lab, study)
     trained = lab.study_folder(study), *((row["run"], row["seconds"]) for row in runs)
     board = _kept.get(trained, lambda: lab.status(study)["leaderboard"]["rows"])
-    question = _image(lab, shown), method, target, trained
+    question = told_apart(lab, shown), method, target, trained
     return _kept.get(question, lambda: _compare(lab, shown, runs, board, study, method, target))
 
 
-def _image(lab, shown: Shown) -> tuple:
+def told_apart(lab, shown: Shown) -> tuple:
     """What tells an image from all others, whoever asks: names of studies are not enough."""
     if shown.index is not None:
         return lab.study_folder(shown.study), shown.index
@@ -170,7 +170,7 @@ def warm(lab) -> None:
 
 
 def _compare(lab, shown: Shown, runs, board, study: str, method: str, target) -> View:
-    image, pixels, mask, label = _open(lab, shown)
+    image, pixels, mask, label = opened(lab, shown)
     outlined = lab.picture(mask)["pixels"][..., 0] > 127 if mask else None
     outlined = outlined if mask and outlined.any() else None
     options = {"method": method, "target": target, "chosen": [row["run"] for row in runs]}
@@ -190,7 +190,7 @@ def _compare(lab, shown: Shown, runs, board, study: str, method: str, target) ->
     )
 
 
-def _open(lab, shown: Shown) -> tuple[Path, np.ndarray, Path | None, str | None]:
+def opened(lab, shown: Shown) -> tuple[Path, np.ndarray, Path | None, str | None]:
     """(file, pixels (H, W, 3), file of its mask, label)."""
     if shown.index is not None:
         found = lab.test_image(shown.study, shown.index)

@@ -69,13 +69,7 @@ def _joined(points: Sequence[Mapping]) -> go.Scatter:
 def _dots(points: Sequence[Mapping]) -> go.Scatter:
     """Validation means with their intervals; filled where on the Pareto front."""
     means = [100 * p["val"]["mean"] for p in points]
-    ends = [
-        [
-            100 * p["val"][end] if known(p["val"][end]) else mean
-            for p, mean in zip(points, means, strict=True)
-        ]
-        for end in ("high", "low")
-    ]
+    lines = {end: [_end(p["val"], end) for p in points] for end in ("low", "high")}
     return go.Scatter(
         x=[p["unit"] for p in points],
         y=means,
@@ -88,8 +82,8 @@ def _dots(points: Sequence[Mapping]) -> go.Scatter:
         error_y=dict(
             type="data",
             symmetric=False,
-            array=[high - mean for high, mean in zip(ends[0], means, strict=True)],
-            arrayminus=[mean - low for low, mean in zip(ends[1], means, strict=True)],
+            array=[high - mean for high, mean in zip(lines["high"], means, strict=True)],
+            arrayminus=[mean - low for low, mean in zip(lines["low"], means, strict=True)],
             color=GREY,
             thickness=1.2,
             width=0,
@@ -97,6 +91,11 @@ def _dots(points: Sequence[Mapping]) -> go.Scatter:
         text=[f"{esc(str(p['label']))}: {interval(p['val'])} on validation" for p in points],
         hovertemplate="%{text}<extra></extra>",
     )
+
+
+def _end(estimate: Mapping, end: str) -> float:
+    """An end of an interval in per cent; of a single seed, which has none, the mean."""
+    return 100 * (estimate[end] if known(estimate[end]) else estimate["mean"])
 
 
 def _tests(points: Sequence[Mapping]) -> go.Scatter:

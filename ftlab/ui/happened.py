@@ -63,9 +63,8 @@ def said(course: Mapping) -> str:
     text = f"Best on validation: epoch {best} of {done}"
     if done < planned:
         text += f"; {planned} were planned, no better one came"
-    turns = [
-        b["epoch"] + 1 for a, b in zip(rates, rates[1:], strict=False) if a["phase"] != b["phase"]
-    ]
+    phases = [row["phase"] for row in rates]
+    turns = [i + 1 for i in range(1, done) if phases[i] != phases[i - 1]]
     if turns:
         text += f"; a new phase from epoch {', '.join(map(str, turns))}"
     rule = next((phase["rates"] for phase in course["plan"]["phases"] if phase["rates"]), None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -96,7 +95,6 @@ def _data(lab, study: str) -> dict:
 def drawn(function: Callable, outputs: int) -> Callable:
     """An event on (lab, study, backbone, seed, strategies, ...) of one on (lab, Picked, ...)."""
 
-    @wraps(function)
     def run(lab, study, backbone, seed, strategies, *rest):
         if not study:
             return [gr.skip()] * outputs
@@ -111,6 +109,7 @@ def drawn(function: Callable, outputs: int) -> Callable:
             return said_alone(said, outputs)
         return function(lab, Picked(study, backbone, seed, tuple(runs)), *rest)
 
+    run.__name__ = function.__name__  # for the log; it takes other arguments, so it is not wrapped
     return run
 
 

@@ -1,4 +1,4 @@
-"""The Inspect tab: what fine-tuning changed, in rates, weights, what stages see, and predictions."""
+"""The Inspect tab: what fine-tuning changed in rates, weights, what stages see, predictions."""
 
 from __future__ import annotations
 
@@ -55,12 +55,14 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
 
 def _drawings(lab, mode: Mode, ui: SimpleNamespace) -> list[tuple]:
     """(event, the controls that change what it draws, its outputs)."""
-    known = partial(insights.alike, mode=mode)
-    known.__name__ = "alike"
+
+    def alike(*values) -> list:
+        return insights.alike(*values, mode)
+
     drawings = [
         (insights.plans, [], ui.plans),
         (insights.drift, [ui.kind], ui.drift),
-        (known, [ui.data, ui.measure], ui.alike),
+        (alike, [ui.data, ui.measure], ui.alike),
         (insights.multipliers, [], ui.rates),
         (insights.flips, [], ui.flips),
         (insights.cut_curve, [], ui.cuts),
@@ -78,9 +80,10 @@ def _wire_button(lab, mode: Mode, ui: SimpleNamespace, asked: list) -> None:
         def tell(done: int, of: int) -> None:
             progress((done, of), desc="Images through both networks", unit="images")
 
-        function = partial(insights.look, mode=mode, progress=tell)
-        function.__name__ = "look"
-        return insights.drawn(function, len(ui.alike))(lab, *values)
+        def look(*picked) -> list:
+            return insights.look(*picked, mode, tell)
+
+        return insights.drawn(look, len(ui.alike))(lab, *values)
 
     ui.compare.click(
         told(compare),
