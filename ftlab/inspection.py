@@ -144,12 +144,7 @@ def similarity(
     found = {name: files.read_json(path) for name, path in paths.items()}
     lacking = [name for name in able if not found[name] and not known]
     if lacking:
-        pictures = pictures_of(home, study, data)[split]
-        order = np.random.default_rng(0).permutation(len(pictures))[:images]
-        if len(order) < LEAST:
-            raise BadInput(
-                f"The {split} split of {data or study.data} has fewer than {LEAST} images."
-            )
+        pictures, order = _images(home, study, data, split, images)
     for number, name in enumerate(lacking):
 
         def tell(seen: int, before=number) -> None:
@@ -163,12 +158,19 @@ def similarity(
         found[name] = files.plain({**about, "images": len(order), "rows": rows})
         paths[name].parent.mkdir(parents=True, exist_ok=True)
         files.write_json(paths[name], found[name])
-    runs = [row for row in found.values() if row]
-    seen = max((row["images"] for row in runs), default=0)
-    runs = [{key: row[key] for key in row if key != "images"} for row in runs]
-    asked = {"split": split, "images": seen, "keep": keep, "to": to or THETA0}
+    counts = [row.pop("images") for row in found.values() if row]
+    asked = {"split": split, "images": max(counts, default=0), "keep": keep, "to": to or THETA0}
     about = {"study": study.name, "data": data or study.data, **asked}
-    return {**about, "runs": runs, "without_weights": absent}
+    return {**about, "runs": list(filter(None, found.values())), "without_weights": absent}
+
+
+def _images(home: Path, study: Study, data: str | None, split: str, images: int):
+    """(pictures, (n,) places of those that are looked at)"""
+    pictures = pictures_of(home, study, data)[split]
+    order = np.random.default_rng(0).permutation(len(pictures))[:images]
+    if len(order) < LEAST:
+        raise BadInput(f"The {split} split of {data or study.data} has fewer than {LEAST} images.")
+    return pictures, order
 
 
 def _kept_at(home: Path, folder: Path, name: str, to: str | None, asked: Sequence) -> Path:

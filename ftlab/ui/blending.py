@@ -136,10 +136,8 @@ def _look(lab, shown: Shown, study: str, method: str, target: str, run: str, alp
 def _answer(lab, shown: Shown, study: str, run: str, alphas: Sequence[float], **options) -> dict:
     """The lab's, kept: the same image, run and shares are asked once."""
     image, *_ = comparison.opened(lab, shown)
-    trained = next(
-        row["seconds"] for row in lab.runs() if (row["study"], row["run"]) == (study, run)
-    )
-    which = comparison.told_apart(lab, shown), lab.study_folder(study), run, trained
+    trained = [row["seconds"] for row in lab.runs() if (row["study"], row["run"]) == (study, run)]
+    which = comparison.told_apart(lab, shown), lab.study_folder(study), run, *trained
     question = which, tuple(alphas), *options.values()
     return _kept.get(question, lambda: lab.blend(image, study, run, alphas, **options))
 
@@ -181,13 +179,15 @@ def curve(answer: Mapping, caption: str) -> Chart:
         {
             "α": f"{point['alpha']:g}",
             "predicted": classes[_top(point["probs"])],
-            **{
-                f"probability {n}": percent(p) for n, p in zip(classes, point["probs"], strict=True)
-            },
+            **{f"probability {name}": percent(p) for name, p in _named(classes, point)},
         }
         for point in points
     ]
     return Chart(figure, reading, facts)
+
+
+def _named(classes: Sequence[str], point: Mapping) -> list[tuple[str, float]]:
+    return list(zip(classes, point["probs"], strict=True))
 
 
 def _top(probs: Sequence[float]) -> int:
@@ -199,7 +199,7 @@ def slider(answer: Mapping) -> str:
     at = ALPHAS.index(START)
     places = "".join(
         f'<div data-alpha="{number}"{"" if number == at else " hidden"}>'
-        f"<p>α = <b>{point['alpha']:g}</b></p>{_bars(answer['classes'], point['probs'])}</div>"
+        f"<p>α = <b>{point['alpha']:g}</b></p>{_bars(_named(answer['classes'], point))}</div>"
         for number, point in enumerate(answer["points"])
     )
     return (
@@ -210,11 +210,11 @@ def slider(answer: Mapping) -> str:
     )
 
 
-def _bars(classes: Sequence[str], probs: Sequence[float]) -> str:
+def _bars(named: Sequence[tuple[str, float]]) -> str:
     lines = "".join(
         f'<li><p class="ft-predicted"><span>{esc(name)}</span><b>{percent(p)}</b></p>'
         f'<div class="ft-bar"><span style="width:{100 * p:.1f}%"></span></div></li>'
-        for name, p in zip(classes, probs, strict=True)
+        for name, p in named
     )
     return f"<ul>{lines}</ul>"
 

@@ -1,4 +1,4 @@
-"""Charts of what fine-tuning changed: weights, what stages see, rates, and who gets what right."""
+"""Charts of what fine-tuning changed: weights, what stages see, and who gets what right."""
 
 from __future__ import annotations
 

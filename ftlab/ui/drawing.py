@@ -201,8 +201,8 @@ def _axis(plan: Mapping, total: int, base: float) -> Iterator[str]:
     for phase, first in _phases(plan):
         x = LEFT + first * (RIGHT - LEFT) / total
         top = max(phase["lrs"].values())
-        if top != before and x - last_end > 2:
-            text = ("≤ " if phase["rates"] else "") + rate(top)
+        text = ("≤ " if phase["rates"] else "") + rate(top)
+        if top != before and x - last_end > 2 and x + 5.3 * len(text) < WIDTH:
             yield f'<text class="ft-rate" x="{x + 1:.1f}" y="{base + 9}">{text}</text>'
             before, last_end = top, x + 6 * len(text)
         if x - last_x > 13 and RIGHT - x > 13:

@@ -9,7 +9,7 @@ import gradio as gr
 
 from ..modes import Mode
 from ..records import BadInput
-from . import changes, cuts, happened
+from . import changes, cuts, happened, rules
 from .charts import Chart, text_equivalent
 from .comparison import Kept, able_studies
 from .parts import csv_file, empty, esc
@@ -188,7 +188,7 @@ def _alike(lab, picked: Picked, answer: Mapping, view: str) -> list:
 
 def multipliers(lab, picked: Picked) -> list:
     """What Auto-RGN and Auto-SNR made of the rates."""
-    chart = changes.multipliers(_courses(lab, picked), picked.of)
+    chart = rules.multipliers(_courses(lab, picked), picked.of)
     return shown(chart, f"multipliers-{picked.study}", NO_RULE)
 
 
