@@ -12,6 +12,7 @@ gradients   of the mean cross-entropy of one fixed batch of training images, in 
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
-from . import backbones, files, flips, prediction, runs, studies, weights
+from . import averaging, backbones, files, flips, prediction, runs, studies, weights
 from . import device as devices
 from .backbones import Network
 from .inspection import pictures_of, who
@@ -183,7 +184,8 @@ def drift(folder: Path, home: Path, chosen: Sequence[str] = (), gradient: bool =
     able, absent = studies.finished(folder, study, chosen)
     batch = _batch(folder, home) if gradient and able else None
     wanted = [cell.name for cell in studies.cells(study) if cell.name in {*able, *absent}]
-    rows = [_run(folder / name, home, name in able, batch) for name in wanted]
+    starts: dict[tuple, Network] = {}
+    rows = [_run(folder / name, home, name in able, starts, batch) for name in wanted]
     about = {"study": study.name, "data": study.data, "runs": rows}
     return files.plain({**about, "flips": flips.flips(folder), "without_weights": absent})
 
@@ -211,38 +213,45 @@ def _course(folder: Path) -> dict:
     return row | {"rates": rates(question, runs.diary(folder), layout)}
 
 
-def _run(folder: Path, home: Path, able: bool, batch: tuple[Tensor, Tensor] | None) -> dict:
+def _run(
+    folder: Path,
+    home: Path,
+    able: bool,
+    starts: dict[tuple, Network],
+    batch: tuple[Tensor, Tensor] | None,
+) -> dict:
+    """A run's row; starts: what is kept from run to run, because most began as the same network."""
     row = _course(folder) | dict.fromkeys(("rounded", "change", "gradients"))
     slim_from = row.pop("plan")["slim_from"]
     if not able:
         return row
-    start, end = ends(folder, home)
-    row["change"] = change(start, end, slim_from)
+    end, question = prediction.recall(folder, home / "cache")
+    key = (question["backbone"], question["seed"], *averaging.shape(question))
+    if key not in starts:
+        starts[key] = start_of(question, home)
+    row["change"] = change(starts[key], end, slim_from)
     tensors, _ = runs.load_tensors(folder / "best.safetensors")
     row["rounded"] = any(tensor.dtype == torch.float16 for tensor in tensors.values())
     if batch:
-        pixels, labels = (part.to(devices.pick()) for part in batch)
-        row["gradients"] = {
-            name: gradients(network.to(devices.pick()), network.prepare(pixels), labels)
-            for name, network in (("before", start), ("after", end))
-        }
+        ends = (("before", starts[key]), ("after", end))
+        row["gradients"] = {name: _gradients(network, *batch) for name, network in ends}
     return row
 
 
-def ends(folder: Path, home: Path) -> tuple[Network, Network]:
-    """The network a run began with, head and slim units as drawn, and the one it ended with."""
-    end, question = prediction.restore(folder, home / "cache")
+def _gradients(network: Network, pixels: Tensor, labels: Tensor) -> dict:
+    """As `gradients`, of a copy: a network that is kept stays where and as it is."""
+    device = devices.pick()
+    network = copy.deepcopy(network).to(device)
+    return gradients(network, network.prepare(pixels.to(device)), labels.to(device))
+
+
+def start_of(question: Mapping, home: Path) -> Network:
+    """The network a run began with, head and slim units as drawn."""
     plan, seed = question["plan"], question["seed"]
     theta0 = weights.recall(question["backbone"], question["weights"], seed, home / "cache")
-    start = backbones.build(
-        question["backbone"],
-        len(question["data"]["classes"]),
-        theta0,
-        plan["cut_after"],
-        plan["slim_from"],
-        seed,
-    )
-    return start.eval(), end
+    classes, cut = len(question["data"]["classes"]), plan["cut_after"]
+    name = question["backbone"]
+    return backbones.build(name, classes, theta0, cut, plan["slim_from"], seed).eval()
 
 
 def _batch(folder: Path, home: Path) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ slider rests there. The slider is the browser's own, so that keys move it too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from html import escape as esc
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ from ..records import BadInput
 from . import comparison, pictures
 from .charts import FAINT, ORANGE, TEAL, Chart, bare, say, short, text_equivalent
 from .comparison import Kept, Shown
-from .parts import csv_file, percent, term
+from .parts import csv_file, percent, term, told
 
 ALPHAS = tuple(step / 10 for step in range(11))
 START = 0.5  # where the slider stands first
@@ -65,7 +65,7 @@ def build() -> SimpleNamespace:
     return ui
 
 
-def wire(lab, ui: SimpleNamespace, asked: Sequence, told: Callable, **networks) -> None:
+def wire(lab, ui: SimpleNamespace, asked: Sequence, **networks) -> None:
     """What blends, and what maps a blend; asked: the image, study, method and class of the tab."""
     drawn = [ui.result, ui.plot, ui.text, ui.csv, ui.slider, ui.map]
     gr.on(

@@ -51,13 +51,8 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
     blend = [ui.blend.run, ui.blend.button, ui.blend.said, ui.blend.result]
     view = [ui.original, ui.sentence, ui.cards, ui.table, *blend, ui.csv, ui.target]
     show = told(partial(_show, lab, mode))
-    shows = {
-        "fn": show,
-        "inputs": [*asked, ui.blend.run],
-        "outputs": view,
-        "show_progress_on": ui.cards,
-        **ASK,
-    }
+    shows = dict(fn=show, inputs=[*asked, ui.blend.run], outputs=view, **ASK)
+    shows["show_progress_on"] = ui.cards
     table = [ui.many, ui.many_csv]
     chosen = [ui.shown, *table]
 
@@ -80,8 +75,7 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
         show_progress_on=ui.original,
         **ASK,
     ).success(**shows)
-
-    blending.wire(lab, ui.blend, asked, told, **ASK)
+    blending.wire(lab, ui.blend, asked, **ASK)
 
     def follow(event, picked: gr.State) -> None:
         event(told(_open), picked, [*chosen, ui.study, ui.target], **QUIET).success(**shows)

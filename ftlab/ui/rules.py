@@ -23,7 +23,9 @@ def multipliers(courses: Sequence[Mapping], of: str) -> Chart | None:
     ruled = [c for c in courses if any(row["multipliers"] for row in c["rates"])]
     if not ruled:
         return None
-    stages = list(dict.fromkeys(s for c in ruled for r in c["rates"] for s in r["multipliers"]))
+    stages = list(
+        dict.fromkeys(s for c in ruled for r in c["rates"] for s in r["multipliers"] or ())
+    )
     figure = make_subplots(
         len(ruled),
         len(stages),
