@@ -6,21 +6,10 @@ from importlib import import_module
 
 from .commands import app
 
-PARTS = ("lists", "data", "study", "search", "images", "inspection", "averages", "machine")
-PARTS = ("lists", "data", "study", "images", "inspection", "averages", "maps", "machine")  # as in --help
 PARTS = (  # as in --help
-    *("lists", "data", "study", "images", "inspection", "maps", "averages", "machine"),
+    *("lists", "data", "study", "search", "images", "inspection", "maps", "averages"),
+    *("takeaway", "machine"),
 )
-PARTS = (
-    "lists",
-    "data",
-    "study",
-    "images",
-    "inspection",
-    "averages",
-    "takeaway",
-    "machine",
-)  # as in --help
 for part in PARTS:
     import_module(f"ftlab.commands.{part}")
 

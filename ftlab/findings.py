@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import evidence, looks, pictures
-from . import about, evidence, pictures
-from . import evidence, flips, pictures
+from . import about, evidence, flips, looks, pictures
 
 if TYPE_CHECKING:
     from .lab import Lab
@@ -62,6 +60,7 @@ class Findings:
         from . import cuts
 
         return cuts.cuts(self.study_folder(name), self.home, latency)
+
     def maps(
         self: Lab,
         name: str,
@@ -110,6 +109,7 @@ class Findings:
         from . import report
 
         return report.report(self, name)
+
     def blends(self: Lab, name: str) -> list[dict]:
         """The runs that `blend` can blend: `ftlab.blending.pairs`."""
         from . import blending

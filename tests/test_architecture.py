@@ -45,16 +45,13 @@ ALLOWED = {
 }
 # Nothing below imports these.
 TOP = {"lab", "findings", "people", "demo", "commands", "console", "ui", "__main__"}
-TOP |= {"about", "export", "card", "report"}
+TOP |= {"about", "export", "card", "report"}  # what is taken away is a view
 LIGHT = {  # the command line starts without torch: these import none when they are imported
     *("records", "strategies", "penalties", "rates", "datasets", "metrics", "statistics"),
     *("files", "runs", "studies", "presence", "tuning", "schedule", "worker", "lab", "findings"),
     *("leaderboard", "console", "commands", "doctor", "examples", "asking", "demo"),
-    *("evidence", "pictures", "watching", "maps", "flips", "deleting", "jobs"),
-    *("homes", "queue", "modes", "people", "passwords", "search"),
     *("evidence", "pictures", "watching", "maps", "flips", "deleting", "jobs", "looks"),
-    *("homes", "queue", "modes", "people", "passwords"),
-    *("about", "card", "report"),
+    *("homes", "queue", "modes", "people", "passwords", "search", "about", "card", "report"),
     *("__main__", "ui"),
 }
 HEAVY = {"torch", "torchvision", "timm"}
