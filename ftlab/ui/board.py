@@ -90,7 +90,8 @@ def _looks(found: Sequence[Cell]) -> str:
     told = [maps for cell in found if (maps := cell.board.get("maps"))]
     if not told:
         return ""
-    text = f"Maps by {told[0]['method']} of the true class on {told[0]['images']} test images"
+    text = f"Maps by {told[0]['method']}, of runs whose weights are here, for the true class of "
+    text += f"{told[0]['images']} test images"
     if told[0]["share"] is None:
         return text
     share = 100 * told[0]["share"]
