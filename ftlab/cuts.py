@@ -43,7 +43,7 @@ def cuts(folder: Path, home: Path, latency: bool = False) -> dict:
     study = studies.read(folder)
     found = search.read(folder, study)
     if found is None:
-        raise BadInput(f"The study {study.name} is no search: ask for one of its data.")
+        raise BadInput(f"The study {study.name} is no search; choose one that is.")
     asked, classes, size = found.search, len(study.classes), study.settings.size
     measured = partial(
         costs.latency, classes=classes, size=size, cache=home / "cache", measure=latency
