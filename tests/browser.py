@@ -34,6 +34,7 @@ FILLED = {  # what a tab shows once it is filled; the page polls, so its network
     "Compare": [f".ft-card >> nth={SHIPPED - 1}"],
     "Fine-tune": [".ft-plan >> nth=7", ".ft-about-data b >> nth=0"],
     "Results": [".js-plotly-plot:visible >> nth=0"],
+    "Inspect": [".ft-courses .ft-plan >> nth=12"],
     "Data": [".ft-samples img >> nth=23"],
 }
 FADE_MS = 500  # in which colours come to rest

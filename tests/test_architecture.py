@@ -74,6 +74,7 @@ HEAVY_HERE |= {
     "inspection",
     "drift",
     "averaging",
+    "blending",
     "external",
     "reading",
     "costs",

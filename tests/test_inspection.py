@@ -14,7 +14,7 @@ from conftest import split, tiny_network
 from tiny import QUICK, bands, trained
 from typer.testing import CliRunner
 
-from ftlab import inspection, similarity
+from ftlab import inspection, runs, similarity
 from ftlab.__main__ import app
 from ftlab.lab import Lab
 from ftlab.records import BadInput
@@ -300,6 +300,32 @@ def test_images_are_bounded_and_their_order_mixes_the_classes(study):
         Lab(study[0]).similarity("told", images=3)
 
 
+def test_what_was_worked_out_is_kept_by_weights_and_images(study, found, tmp_path):
+    lab, one = Lab(study[0]), ["full-test_resnet-s0"]
+    assert lab.similarity("told", one, images=9, known=True)["runs"] == []
+    home = tmp_path / "home"
+    shutil.copytree(study[0], home)
+    shutil.rmtree(home / "data" / "bands")
+    told = []
+    assert Lab(home).similarity("told", progress=lambda *at: told.append(at)) == found
+    assert told == [], "nothing is computed again, and no image is needed"
+    weights = home / "checkpoints" / "told" / one[0] / "best.safetensors"
+    tensors, header = runs.load_tensors(weights)
+    name = next(name for name, tensor in tensors.items() if tensor.is_floating_point())
+    runs.save_tensors(weights, {**tensors, name: tensors[name] + 1}, header)
+    assert Lab(home).similarity("told", one, known=True)["runs"] == []
+
+
+def test_the_images_of_another_data_set_can_be_looked_at(study, found):
+    bands(study[0], classes=3, name="others", n=60)
+    one = ["full-test_resnet-s0"]
+    answer = Lab(study[0]).similarity("told", one, data="others")
+    assert answer["data"] == "others" and answer["images"] > 3
+    assert answer["runs"][0]["rows"] != found["runs"][0]["rows"]
+    with pytest.raises(BadInput, match="absent"):
+        Lab(study[0]).similarity("told", one, data="absent")
+
+
 def test_what_cannot_be_compared_is_refused_in_one_sentence(study, tmp_path, monkeypatch):
     lab = Lab(study[0])
     with pytest.raises(BadInput, match="no finished run 'absent'"):
@@ -316,6 +342,7 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(study, tmp_path, mon
     home = tmp_path / "home"
     shutil.copytree(study[0], home)
     shutil.rmtree(home / "data" / "bands")
+    shutil.rmtree(home / "cache" / "similarity")
     with pytest.raises(BadInput, match="bands of the study told is not on this machine"):
         Lab(home).similarity("told")
     for path in (home / "checkpoints" / "told").glob("*/best.safetensors"):

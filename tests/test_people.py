@@ -125,6 +125,21 @@ def test_whoever_has_filled_their_share_must_delete_first(room):
         full.import_data("phantom:chest_xray", "new", per_class=5)
 
 
+def test_only_so_many_images_are_looked_at_and_by_whoever_is_known(room, monkeypatch):
+    asked = []
+    monkeypatch.setattr(Lab, "similarity", lambda lab, *a, **options: asked.append((a, options)))
+    room.lab.similarity("reference", ["full-ftlab_mini-s0"])
+    assert asked == [(("reference", ["full-ftlab_mini-s0"]), {"images": MODE.inspected_images})]
+    with pytest.raises(BadInput, match="Here 200 images at most are looked at, not 201"):
+        room.lab.similarity("reference", images=201)
+    room.who = ""
+    with pytest.raises(BadInput, match="needs to know you"):
+        room.lab.similarity("reference", images=10)
+    with pytest.raises(BadInput, match="needs to know you"):
+        room.lab.average("reference", "mine", ["full"])
+    assert len(asked) == 1
+
+
 def test_limits_are_numbers_by_their_names():
     mode = PUBLIC.limited({"study_epochs": "30", "idle_hours": "0.5"})
     assert (mode.study_epochs, mode.idle_hours, mode.name) == (30, 0.5, "public")

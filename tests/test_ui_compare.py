@@ -20,7 +20,7 @@ gr = pytest.importorskip("gradio")
 from ftlab import maps  # noqa: E402, with gradio
 from ftlab.modes import ONE, Mode  # noqa: E402
 from ftlab.records import BadInput  # noqa: E402
-from ftlab.ui import cards, compare, comparison, pictures  # noqa: E402
+from ftlab.ui import blending, cards, compare, comparison, pictures  # noqa: E402
 from ftlab.ui.comparison import Shown  # noqa: E402
 
 CLASSES = ["normal", "nodule"]
@@ -114,6 +114,22 @@ class FakeLab:
             "disagreement": 0.3,
             "more_than": 0.9,
         }
+
+    def blends(self, study):
+        who = {"strategy": "full", "backbone": "tiny", "probe": "linear_probe-tiny-s0"}
+        return [{"run": f"full-tiny-s{seed}", "seed": seed, **who} for seed in (1, 0)]
+
+    def blend(self, image, study, run, alphas, method=None, target=None):
+        self.asked.append((image.name, run, tuple(alphas), method, target))
+        found = np.zeros((8, 8), np.float32)
+        found[7, 7] = 1
+        points = [
+            {"alpha": a, "probs": [0.8 - 0.7 * a, 0.2 + 0.7 * a], "target": target or "nodule"}
+            | {"saliency": SimpleNamespace(map=found, peak=1.0) if method else None}
+            for a in alphas
+        ]
+        who = {"run": run, "strategy": "full", "backbone": "tiny", "seed": 0}
+        return {"classes": CLASSES, **who, "points": points}
 
     def study_folder(self, study):
         return self.folder / "checkpoints" / study
@@ -325,6 +341,45 @@ def test_places_are_named(row, column, where):
     values = np.zeros((9, 9))
     values[row, column] = 1
     assert pictures.place(values) == where
+
+
+# --- from the pretrained network to a fine-tuned one ---
+
+
+def test_runs_that_match_a_probe_can_be_chosen_and_what_was_blended_is_folded_away(
+    lab, example, monkeypatch
+):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(lab.folder / "cache"))
+    shown = compare._show(lab, ONE, example, "reference", "gradcam", "", "full-tiny-s0")
+    run, button, said, result = shown[4:8]
+    assert run.choices == [("full, tiny", "full-tiny-s0")] and run.value == "full-tiny-s0"
+    assert button.visible and not said and not result.visible
+    lab.blends = lambda study: []
+    run, button, said, result = blending.choices(lab, "reference", None)
+    assert not run.visible and not button.visible and "linear_probe" in said
+
+
+def test_a_blend_shows_every_share_at_once_and_asks_for_maps_one_by_one(lab, example, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(lab.folder / "cache"))
+    monkeypatch.setattr(blending, "_kept", blending.Kept())
+    asked = [lab, example, "reference", "gradcam", "", "full-tiny-s0"]
+    _, figure, words, file, slider, at_half = blending._blend(*asked)
+    normal, nodule = figure.data
+    assert list(nodule.y) == pytest.approx([20 + 7 * n for n in range(11)])
+    assert (nodule.line.dash, normal.line.dash) == ("solid", "dash"), "at 1 and at 0"
+    with open(file.value["path"], encoding="utf-8") as rows:
+        said = [row["predicted"] for row in csv.DictReader(rows)]
+    assert said == ["normal"] * 5 + ["nodule"] * 6
+    shares = re.findall(r'data-alpha="(\d+)"( hidden)?>', slider)
+    assert [int(n) for n, hidden in shares if not hidden] == [5] and len(shares) == 11
+    assert "gradcam at α = 0.5 for nodule: strongest lower right" in text(at_half)
+    blending._blend(*asked)
+    blending._look(*asked[:4], "normal", "full-tiny-s0", 1.0)
+    assert [each[2:] for each in lab.asked] == [
+        (blending.ALPHAS, None, None),
+        ((0.5,), "gradcam", None),
+        ((1.0,), "gradcam", "normal"),
+    ]
 
 
 # --- tables ---

@@ -16,24 +16,31 @@ import pytest
 from PIL import Image
 from test_ui_compare import CLASSES, FakeLab
 from test_ui_data import REPORT
+from test_ui_inspect import LAYOUT, course, flip, moved, search, seen
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read at import
 gr = pytest.importorskip("gradio")
 
 from ftlab import console  # noqa: E402, with gradio
 from ftlab.ui import (  # noqa: E402
+    blending,
     board,
     cards,
+    changes,
     charts,
     checkup,
     classes,
     comparison,
     costs,
     curves,
+    cuts,
     finetune,
+    happened,
+    insights,
     parts,
     progress,
     ranking,
+    rules,
 )
 
 HARMLESS = "lesion"
@@ -111,7 +118,18 @@ def pages(name: str, folder: Path) -> dict[str, str]:
         "about data": finetune._about_data(NamedLab(None, name), name),
         "empty": parts.empty(name, name),
         "error": str(parts.refusal(name).message),
+        "courses": happened.gallery([course(name)], LAYOUT),
+        "blend": blending.slider(blended(name)),
+        "without weights": insights._absent({"without_weights": [name]}),
+        "said alone": insights.said_alone(name, 3)[1],
     }
+
+
+def blended(name: str) -> dict:
+    """An answer of `lab.blend` whose classes and strategy are called so."""
+    points = [{"alpha": a, "probs": [a, 1 - a], "target": name} for a in blending.ALPHAS]
+    who = {"strategy": name, "backbone": name, "seed": 0}
+    return {"classes": [name, f"{name}2"], **who, "points": points}
 
 
 def compared(name: str, folder: Path) -> dict[str, str]:
@@ -147,6 +165,21 @@ def drawn(name: str) -> dict[str, charts.Chart]:
         "reliability": curves.reliability(rows, pair, name),
         "confusion": classes.confusion(rows[0], both, name),
         "classes": classes.per_class(rows, pair, both, name),
+        **inspected(name),
+    }
+
+
+def inspected(name: str) -> dict[str, charts.Chart]:
+    answer = {"runs": [seen(name, 0.5)], "data": name, "images": 9, "split": "test"}
+    points = [each | {"label": name} for each in search()["points"]]
+    ruled = {**course("auto_rgn"), "strategy": name}
+    return {
+        "drift": changes.drift([moved(name, 0.0, 0.5)], "kernels", name),
+        "similarity": changes.similarity(answer, "CKA", name),
+        "flips": changes.flips([flip(name, "full", [1], [2])], [name, "full"], name),
+        "multipliers": rules.multipliers([ruled], name),
+        "cuts": cuts.curve(search(points=points, study=name, how=name)),
+        "blend": blending.curve(blended(name), name),
     }
 
 

@@ -25,7 +25,8 @@ from ftlab.lab import Lab  # noqa: E402
 from ftlab.records import Question, Settings  # noqa: E402
 
 THEMES = ("light", "dark")
-PICTURES = {"compare": "Compare", "finetune": "Fine-tune", "results": "Results", "data": "Data"}
+PICTURES = {"compare": "Compare", "finetune": "Fine-tune", "results": "Results"}
+PICTURES |= {"inspect": "Inspect", "data": "Data"}
 MODALITIES, PER_CLASS = ("brain_mri", "dermoscopy"), 60
 STUDY = Question(
     "brain_mri",

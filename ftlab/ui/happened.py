@@ -83,8 +83,12 @@ def facts(courses: Sequence[Mapping]) -> list[dict]:
             "epoch": row["epoch"] + 1,
             "phase": row["phase"] + 1,
             "best": "yes" if row["epoch"] == course["best_epoch"] else "",
-            **{s: drawing.rate(row["lrs"][s]) if s in row["lrs"] else NONE for s in stages},
+            **{s: _rate(row["lrs"].get(s)) for s in stages},
         }
         for course in courses
         for row in course["rates"]
     ]
+
+
+def _rate(lr: float | None) -> str:
+    return NONE if lr is None else drawing.rate(lr) if lr else "frozen"

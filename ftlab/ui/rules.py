@@ -23,9 +23,8 @@ def multipliers(courses: Sequence[Mapping], of: str) -> Chart | None:
     ruled = [c for c in courses if any(row["multipliers"] for row in c["rates"])]
     if not ruled:
         return None
-    stages = list(
-        dict.fromkeys(s for c in ruled for r in c["rates"] for s in r["multipliers"] or ())
-    )
+    found = [row["multipliers"] or {} for course in ruled for row in course["rates"]]
+    stages = list(dict.fromkeys(stage for each in found for stage in each))
     figure = make_subplots(
         len(ruled),
         len(stages),
