@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,29 @@ def test_the_same_command_gives_the_same_data_set_and_another_seed_another(root)
     with open(root / "x/items.csv") as a, open(root / "other/items.csv") as b:
         ours, theirs = ({row["pixels"] for row in csv.DictReader(file)} for file in (a, b))
     assert not ours & theirs
+
+
+ROUNDS_OTHERWISE = """
+import sys
+from pathlib import Path
+from ftlab import phantoms
+from ftlab.datasets import import_dataset
+
+draw = phantoms.phantom
+phantoms.phantom = lambda *which: draw(*which[:3], 56)
+import_dataset(Path(sys.argv[1]), "phantom:dermoscopy", "x", per_class=12, seed=1)
+"""
+
+
+def test_another_processor_draws_the_same_data_set_but_for_a_level_here_and_there(root, tmp_path):
+    """numpy without its vector instructions rounds sines as an older processor does."""
+    env = os.environ | {"NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_SKX X86_V3 AVX2 FMA3"}
+    command = [sys.executable, "-c", ROUNDS_OTHERWISE, str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, env=env, check=True, stderr=subprocess.DEVNULL)
+    here, there = open_dataset(root, "x"), open_dataset(tmp_path, "x")
+    assert here.hash == there.hash
+    apart = np.abs(here.array(SIZE).astype(int) - there.array(SIZE))
+    assert apart.max() <= 1 and (apart > 0).mean() < 0.01
 
 
 def test_no_patient_straddles_splits(root):

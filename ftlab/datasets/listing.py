@@ -24,6 +24,7 @@ class Listing:
     skipped: list[tuple[str, str]] = field(default_factory=list)  # (name, reason)
     warnings: list[str] = field(default_factory=list)
     note: str | None = None  # what a person should know of every image
+    recipe: str = ""  # of what is drawn: all that decides it, besides an image's name
 
 
 def is_clutter(name: str) -> bool:

@@ -49,7 +49,7 @@ class Dataset:
     grouped: bool  # whether any group is known
     splits: np.ndarray  # (N,) str: train, val or test
     masks: tuple[str, ...]  # (N,) relative to the folder, "" where an image has none
-    hash: str  # sha256 over classes, pixels, labels and splits
+    hash: str  # of `content_hash`
 
     def indices(self, split: str) -> np.ndarray:
         """Places (n,) of a split's images, in order."""
@@ -112,9 +112,12 @@ class Dataset:
         return BadInput(f"{self.name}/{file}: {reason}; import the data set again.")
 
 
-def content_hash(classes, pixels, labels: np.ndarray, splits: np.ndarray) -> str:
-    """sha256 over what decides a result: classes, pixel hashes, labels and splits, in order."""
-    parts = [list(classes), list(pixels), labels.tolist(), splits.tolist()]
+def content_hash(classes, images, labels: np.ndarray, splits: np.ndarray) -> str:
+    """sha256 over what decides a result, in order: classes, images, labels and splits.
+
+    images: the hash of each one's pixels, or what it was drawn from.
+    """
+    parts = [list(classes), list(images), labels.tolist(), splits.tolist()]
     return sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()
 
 
