@@ -120,5 +120,4 @@ class Findings:
         """What networks between a probe and a run say of an image: `ftlab.blending.blend`."""
         from . import blending
 
-        folder = self.study_folder(name)
-        return blending.blend(image, folder, self.home / "cache", run, alphas, **options)
+        return blending.blend(image, self.study_folder(name), self.home, run, alphas, **options)

@@ -9,7 +9,9 @@ import pytest
 import torch
 from tiny import bands, test_files, trained
 
-from ftlab import prediction
+from ftlab import blending, prediction, studies
+from ftlab.batches import batches
+from ftlab.inspection import pictures_of
 from ftlab.lab import Lab
 from ftlab.records import BadInput
 
@@ -43,8 +45,9 @@ def test_the_ends_are_what_the_runs_predict_bit_by_bit(study):
     assert probs(lab.blend(image, "told", FULL, [0, 1])) == [found[PROBE], found[FULL]]
 
 
-def test_the_middle_is_the_network_of_the_mean_weights(study):
+def test_the_middle_is_the_network_of_the_mean_weights(study, monkeypatch):
     lab, image = study
+    monkeypatch.setattr(blending, "_training_images", lambda home, study: None)  # elsewhere
     folder, cache = lab.study_folder("told"), lab.home / "cache"
     network, _ = prediction.restore(folder / FULL, cache)
     tuned = {name: t.clone() for name, t in network.state_dict().items()}
@@ -85,6 +88,27 @@ def test_nothing_is_written_and_the_networks_in_memory_stay_as_they_are(study):
         assert all(torch.equal(t, weights[name][k]) for k, t in network.state_dict().items())
         assert not network.training and not any(p.requires_grad for p in network.parameters())
     assert lab.predict([image], "told")["images"][0]["runs"] == before
+
+
+def test_batchnorm_between_the_ends_knows_the_training_images(study):
+    """As torch's own update_bn leaves it, which counts every batch alike."""
+    lab, image = study
+    folder, cache = lab.study_folder("told"), lab.home / "cache"
+    network, question = prediction.restore(folder / FULL, cache)
+    tuned = {name: t.clone() for name, t in network.state_dict().items()}
+    probe = prediction.restore(folder / PROBE, cache)[0].state_dict()
+    mean = {k: (t + probe[k]) / 2 if t.is_floating_point() else t for k, t in tuned.items()}
+    network.load_state_dict(mean)
+    images = pictures_of(lab.home, studies.read(folder))["train"]
+    order = np.random.default_rng(0).permutation(len(images))
+    loader = [network.prepare(x) for x, _ in batches(images, order, question["settings"]["batch"])]
+    torch.optim.swa_utils.update_bn(loader, network)
+    pixels = prediction.resize(prediction.read(image).pixels, 32)[None].copy()
+    with torch.no_grad():
+        wanted = network.eval()(network.prepare(torch.from_numpy(pixels))).softmax(1)[0]
+    answer = lab.blend(image, "told", FULL, [0.5])
+    assert answer["statistics"] == len(images)
+    assert np.allclose(probs(answer)[0], wanted.numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,11 @@ NO_PAIR = (
     "Here no run of this study can be blended: that takes a finished linear_probe and another "
     "finished run of the same backbone, seed and cut, with the weights of both."
 )
+RENEWED = "BatchNorm's statistics between the ends come from {} training images."
+AVERAGED = (
+    "The training images are not on this machine, so BatchNorm's statistics between the ends are "
+    "averaged, too: networks computed with their own would be better there."
+)
 MOVED = """
 const panel = () => element.querySelector('.ft-blend');
 element.addEventListener('input', event => {
@@ -173,7 +178,8 @@ def curve(answer: Mapping, caption: str) -> Chart:
         figure.add_annotation(say(1.04, y, short(classes[place], 14), yanchor="middle"))
     reading = (
         "A line is a class: on the left what the linear probe says, on the right the fine-tuned "
-        "run; a line that turns early says that a little fine-tuning is enough."
+        "run; a line that turns early says that a little fine-tuning is enough. "
+        + (RENEWED if answer["statistics"] else AVERAGED).format(answer["statistics"])
     )
     facts = [
         {
