@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import __version__, about, files, studies
+from . import __version__, about, files, search, studies
 from .records import BadInput
 from .studies import Study
 from .ui import document
@@ -60,6 +60,7 @@ def look_up(lab: Lab, name: str) -> Found:
         strategies={row["name"]: row for row in lab.strategies()},
         origins=origins,
         hard=[_hard(lab, study, image) for image in _most(evidence)],
+        cuts=lab.cuts(name) if search.read(folder, study) else None,
         limits=about.limits(study, answer["leaderboard"], data),
         commands=about.commands(study, data, derived),
         not_a_device=about.NOT_A_DEVICE,

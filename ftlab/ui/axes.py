@@ -40,7 +40,8 @@ class Axis:
 
     def ticks(self) -> list[tuple[float, str]]:
         if "tickvals" in self.record:
-            return list(zip(self.record["tickvals"], self.record["ticktext"], strict=True))
+            values = self.record["tickvals"]
+            return list(zip(values, self.record.get("ticktext", map(str, values)), strict=True))
         if self.names:
             return [(float(n), esc(name)) for n, name in enumerate(self.names)]
         step = self.record.get("dtick") or _step(abs(self.high - self.low))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape as esc
 
-from . import board, classes, costs, curves, pictures, ranking
+from . import board, classes, costs, curves, cuts, pictures, ranking
 from .charts import Cell, basis, rates
 from .keeping import Found, Hard, chart, heading, table
 
@@ -30,6 +30,12 @@ def leaderboard(found: Found) -> Iterator[str]:
             yield chart(ranking.dots(cell, "difference to full"))
     if len(found.cells) > 1:
         yield chart(ranking.heat_map(found.cells, found.study.strategies))
+
+
+def where_to_cut(found: Found) -> Iterator[str]:
+    """Of a study that is a search; nothing of others."""
+    if found.cuts and any(point["trained"] for point in found.cuts["points"]):
+        yield chart(cuts.curve(found.cuts))
 
 
 def learning(found: Found) -> Iterator[str]:

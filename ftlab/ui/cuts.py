@@ -8,7 +8,7 @@ from html import escape as esc
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from .charts import FAINT, GREY, ORANGE, TEAL, Chart, bare, known, say, short
+from .charts import FAINT, GREY, ORANGE, TEAL, Chart, bare, known, say
 from .parts import NONE, amount, interval, percent
 
 COSTS: dict[str, tuple[Callable[[Mapping], float | None], str, str]] = {
@@ -16,6 +16,9 @@ COSTS: dict[str, tuple[Callable[[Mapping], float | None], str, str]] = {
     "MACs": (lambda point: point["macs"], "dash", "diamond"),
     "latency": (lambda point: (point["latency"] or {}).get("1"), "dot", "square"),
 }
+
+
+SIGNS = {"circle": "●", "diamond": "◆", "square": "■"}
 
 
 def curve(record: Mapping) -> Chart:
@@ -30,9 +33,10 @@ def curve(record: Mapping) -> Chart:
     points = sorted(record["points"], key=lambda point: point["unit"])
     figure = make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.1, row_heights=[0.62, 0.38])
     tried = [point for point in points if point["trained"] and _mean(point["val"])]
-    figure.add_traces([_joined(tried), _dots(tried), _tests(tried)], rows=1, cols=1)
+    tests = _tests(tried, record["metric"])
+    figure.add_traces([_joined(tried), _dots(tried), tests], rows=1, cols=1)
     figure.add_traces(_costs(points), rows=2, cols=1)
-    _mark(figure, record, tried)
+    _mark(figure, record)
     name = record["metric"].replace("_", " ")
     state = "" if record["done"] else f"not done: {record['trained']} of {record['of']} trained · "
     subtitle = (
@@ -45,7 +49,6 @@ def curve(record: Mapping) -> Chart:
     figure.update_xaxes(
         title_text="unit after which the network ends",
         tickvals=[p["unit"] for p in points],
-        ticktext=[short(str(p["label"]), 12) for p in points],
         row=2,
         col=1,
     )
@@ -98,20 +101,23 @@ def _end(estimate: Mapping, end: str) -> float:
     return 100 * (estimate[end] if known(estimate[end]) else estimate["mean"])
 
 
-def _tests(points: Sequence[Mapping]) -> go.Scatter:
-    """Test means, small and apart: they did not choose."""
-    read = [p for p in points if p["test"] and _mean(p["test"]["balanced_accuracy"])]
+def _tests(points: Sequence[Mapping], metric: str) -> go.Scatter:
+    """What the test set says by the same metric, small and apart: it did not choose."""
+    read = [(p, value) for p in points if known(value := _tested(p, metric))]
     return go.Scatter(
-        x=[p["unit"] for p in read],
-        y=[100 * p["test"]["balanced_accuracy"]["mean"] for p in read],
+        x=[p["unit"] for p, _ in read],
+        y=[100 * value for _, value in read],
         mode="markers",
         marker=dict(color=ORANGE, symbol="diamond", size=8),
-        text=[
-            f"{esc(str(p['label']))}: {interval(p['test']['balanced_accuracy'])} on test"
-            for p in read
-        ],
+        text=[f"{esc(str(p['label']))}: {percent(value)} on test" for p, value in read],
         hovertemplate="%{text}<extra></extra>",
     )
+
+
+def _tested(point: Mapping, metric: str) -> float | None:
+    """The mean of a metric on the test set; None where it is not known."""
+    value = (point["test"] or {}).get(metric)
+    return value["mean"] if isinstance(value, Mapping) else value
 
 
 def _costs(points: Sequence[Mapping]) -> list[go.Scatter]:
@@ -135,7 +141,7 @@ def _costs(points: Sequence[Mapping]) -> list[go.Scatter]:
     return traces
 
 
-def _mark(figure: go.Figure, record: Mapping, tried: Sequence[Mapping]) -> None:
+def _mark(figure: go.Figure, record: Mapping) -> None:
     """Upright lines where the coarse step ended and at the cut chosen; the costs' names."""
     coarse, chosen = record["coarse"], record["chosen"]
     marks = {coarse: ["coarse"]} if coarse is not None else {}
@@ -147,11 +153,11 @@ def _mark(figure: go.Figure, record: Mapping, tried: Sequence[Mapping]) -> None:
         figure.add_annotation(
             say(unit, 1, " and ".join(words), yref="y domain", yanchor="bottom", xref="x")
         )
-    for trace in figure.data[3:]:
-        figure.add_annotation(
-            say(1.01, trace.y[-1], trace.name, xref="paper", yref="y2", yanchor="middle")
-        )
-    if any(_mean((p["test"] or {}).get("balanced_accuracy")) for p in tried):
+    for place, trace in enumerate(figure.data[3:]):  # all end at 100: one name below the other
+        sign = f'<span style="color:{trace.line.color}">{SIGNS[trace.marker.symbol]}</span>'
+        named = say(1.01, 1 - 0.2 * place, f"{sign} {trace.name}", xref="paper", yref="y2 domain")
+        figure.add_annotation(named)
+    if figure.data[2].x:
         figure.add_annotation(
             say(1.01, 1, f'<span style="color:{ORANGE}">◆</span> test', xref="paper", yref="paper")
         )
@@ -161,7 +167,7 @@ def _reading(record: Mapping) -> str:
     said = (
         "A dot is the mean on validation with its interval, filled where no cheaper cut is as "
         "good; ◆ is the test set, which chose nothing. Upright lines are the best cut of the "
-        "coarse step and the one chosen."
+        "coarse step and the one chosen. Below, each cost as a share of the largest."
     )
     if known(record["share_of_cost"]):
         said += f" The search cost {percent(record['share_of_cost'], 0)} of trying every cut."
@@ -178,6 +184,7 @@ def _fact(point: Mapping, record: Mapping) -> dict:
         "unit": point["unit"],
         "step": point["step"],
         "validation": interval(point["val"]),
+        "test": percent(_tested(point, record["metric"])),
         "test, balanced accuracy": interval(test.get("balanced_accuracy")),
         "parameters": amount(point["parameters"]),
         "MACs": amount(point["macs"]),

@@ -5,7 +5,7 @@ A section is a function that gives the HTML of what was looked up for the page (
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from html import escape as esc
@@ -26,10 +26,11 @@ WORDS = (
 
 def page(found: Found, style: str) -> str:
     """The page, which asks for nothing and runs nothing; style: what it looks like, as CSS."""
+    written = {title: "".join(write(found)) for title, write in SECTIONS.items()}
     sections = "".join(
-        f'<section id="{title.lower().replace(" ", "-")}"><h2>{title}</h2>{"".join(write(found))}'
-        "</section>"
-        for title, write in SECTIONS.items()
+        f'<section id="{title.lower().replace(" ", "-")}"><h2>{title}</h2>{text}</section>'
+        for title, text in written.items()
+        if text
     )
     name = esc(found.study.name)
     return (
@@ -107,7 +108,7 @@ def _plans(found: Found) -> Iterator[str]:
     for backbone, layout in found.layouts.items():
         firsts: dict[str, dict] = {}
         for question in found.questions:
-            if question["backbone"] == backbone and question["strategy"] in found.strategies:
+            if question["backbone"] == backbone and _plain(question) in found.strategies:
                 plan = {"strategy": question["strategy"], "backbone": backbone, **question["plan"]}
                 firsts.setdefault(question["strategy"], plan)
         yield heading(found, backbone)
@@ -116,6 +117,11 @@ def _plans(found: Found) -> Iterator[str]:
             "stronger the colour, the higher the learning rate. Hatched is frozen.</p>"
         )
         yield drawing.gallery(list(firsts.values()), layout, found.strategies)
+
+
+def _plain(question: Mapping) -> str:
+    """The name of its strategy, without a unit that it may carry."""
+    return question["strategy"].partition("@")[0]
 
 
 # --- what it rests on ----------------------------------------------------------------------------
@@ -153,6 +159,7 @@ SECTIONS = {  # in the order of the page
     "Data": _data,
     "Plans": _plans,
     "Leaderboard": chapters.leaderboard,
+    "Where to cut": chapters.where_to_cut,
     "Learning curves": chapters.learning,
     "Confusion": chapters.confusion,
     "Rates by class": chapters.by_class,

@@ -46,7 +46,10 @@ def gallery(plans: Sequence[Mapping], layout: Layout, about: Mapping[str, Mappin
         about: strategy -> {summary, equation, source}, shown one click away.
     """
     scale = Scale(plans)
-    cards = "".join(_card(plan, layout, scale, about[plan["strategy"]]) for plan in plans)
+    names = (plan["strategy"].partition("@")[0] for plan in plans)  # a unit may stand behind it
+    cards = "".join(
+        _card(plan, layout, scale, about[name]) for plan, name in zip(plans, names, strict=True)
+    )
     said = "".join(
         f"<li><b>{esc(plan['strategy'])}</b>: {esc(words(plan, layout))}</li>" for plan in plans
     )

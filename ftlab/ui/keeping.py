@@ -41,6 +41,7 @@ class Found:
     strategies: Mapping[str, Mapping]  # by name, as of `Lab.strategies`
     origins: Mapping[str, Mapping]  # by backbone, as of `ftlab.about.origin`
     hard: Sequence[Hard]
+    cuts: Mapping | None  # `Lab.cuts` of a search
     limits: Sequence[str]
     commands: Sequence[str]
     not_a_device: str

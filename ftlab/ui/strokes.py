@@ -13,6 +13,7 @@ DASHES = {"solid": "", "dash": "7 5", "dot": "2 3"}
 CORNERS = {  # of a mark, in halves of its size
     "triangle-up": ((0, -1), (1, 0.75), (-1, 0.75)),
     "triangle-down": ((0, 1), (1, -0.75), (-1, -0.75)),
+    "square": ((-1, -1), (1, -1), (1, 1), (-1, 1)),
     "diamond": ((0, -1), (1, 0), (0, 1), (-1, 0)),
 }
 
@@ -45,13 +46,13 @@ def marker(trace: Mapping, i: int, px: float, py: float) -> str:
             f"{rule(px, py - size / 2, px, py + size / 2, look['line']['color'])}</g>"
         )
     r = size / 2
-    hollow = symbol.endswith("-open")
-    paint = f'fill="{"#fff" if hollow else esc(colour)}" stroke="{esc(colour)}"'
-    if symbol.startswith("circle"):
+    shape = symbol.removesuffix("-open")
+    paint = f'fill="{esc(colour) if shape == symbol else "#fff"}" stroke="{esc(colour)}"'
+    if shape == "circle":
         return f'<circle cx="{px:.1f}" cy="{py:.1f}" r="{r:.1f}" {paint}/>'
-    if symbol not in CORNERS:
+    if shape not in CORNERS:
         raise ValueError(f"No still picture of a {symbol}.")
-    places = " ".join(f"{px + r * dx:.1f},{py + r * dy:.1f}" for dx, dy in CORNERS[symbol])
+    places = " ".join(f"{px + r * dx:.1f},{py + r * dy:.1f}" for dx, dy in CORNERS[shape])
     return f'<polygon points="{places}" {paint}/>'
 
 
