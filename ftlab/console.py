@@ -141,6 +141,9 @@ def leaderboard(answer: Mapping) -> None:
     failed = [row for row in answer["runs"] if row["state"] == "failed"]
     for row in failed:
         say(f"{row['run']} failed: {row['reason']}")
+    for row in answer["runs"]:
+        if "note" in row:
+            say(f"{row['run']}: {row['note']}.")
     for backbone, verdict in board["verdicts"].items():
         say(f"{backbone}: {verdict}" if several else verdict)
 

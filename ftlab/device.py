@@ -23,6 +23,18 @@ def wait() -> None:
         torch.cuda.synchronize()
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out, the device's or this process's."""
+    kinds = (torch.OutOfMemoryError, MemoryError)  # but PyTorch's own CPU allocator has no kind
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
+
+
+def free() -> None:
+    """Hand back what the device's allocator keeps of tensors that are gone."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def autocast(device: torch.device, precision: str):
     """The context in which a forward pass runs.
 

@@ -18,6 +18,10 @@ SHOWN = (  # of a run's answer
     *("seconds", "mean_epoch_seconds", "peak_memory_bytes", "trained_parameters", "stored_bytes"),
     *("best_epoch", "val", "test", "test_per_class", "test_confusion", "test_at_threshold"),
 )
+HALVED = (
+    "memory ran out in epoch {}; from there on each batch was computed in two halves whose "
+    "gradients are added up, so that BatchNorm saw half as many images at once"
+)
 MEANS = ("seconds", "trained_parameters", "stored_bytes", "peak_memory_bytes")
 
 
@@ -162,7 +166,10 @@ def _count_failed(folder: Path, study: Study, backbone: str) -> int:
 
 
 def run_rows(folder: Path, study: Study) -> list[dict]:
-    """Every run of a study with its state and, once finished, its test metrics and costs."""
+    """Every run of a study with its state and, once finished, its test metrics and costs.
+
+    reason: why it failed. note: what is to be known of one that finished.
+    """
     states, rows = studies.run_states(folder, study), []
     for cell in studies.cells(study):
         own = folder / cell.name
@@ -176,6 +183,8 @@ def run_rows(folder: Path, study: Study) -> list[dict]:
         answer = files.read_json(own / "result.json")
         if answer:
             row |= {name: answer[name] for name in SHOWN if name in answer}
+            if answer.get("halved_from") is not None:
+                row["note"] = HALVED.format(answer["halved_from"] + 1)
         elif states[cell.name] == "failed":
             row["reason"] = (own / "error.txt").read_text(encoding="utf-8").strip()
         rows.append(row)

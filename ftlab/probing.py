@@ -6,13 +6,12 @@ from collections.abc import Iterable
 from itertools import islice
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
-from . import device as devices
 from .backbones import Network
 from .freezing import learning, set_mode
+from .losses import losses
 from .records import Phase, Settings
 
 
@@ -22,6 +21,7 @@ def multipliers(
     inputs: Iterable[tuple[Tensor, Tensor]],
     settings: Settings,
     after: int = 0,
+    pieces: int = 1,
 ) -> dict[str, float]:
     """Parameter name -> multiplier of its rate, from the gradients of the first batches.
 
@@ -29,19 +29,18 @@ def multipliers(
 
     Args:
         inputs: batches (x, labels) on the network's device, x being what unit `after` gives.
+        pieces: in how many each is computed, as `ftlab.losses`.
     """
-    rule, device = phase.rates, network.head.weight.device
+    rule = phase.rates
     set_mode(network, phase)
     network.eval()
     ruled, followers = _ruled(network, phase)
     measured: dict[str, list[float]] = {name: [] for name in ruled}
     for x, labels in islice(inputs, rule.batches):
-        with devices.autocast(device, settings.precision):
-            logits = network.classify(network.run(x, after))
-            loss = F.cross_entropy(logits.float(), labels)
-        gradients = torch.autograd.grad(loss, list(ruled.values()))
-        for (name, theta), g in zip(ruled.items(), gradients, strict=True):
-            measured[name].append(rule.measure(theta.detach(), g))
+        parts = losses(network, x, labels, settings, after=after, pieces=pieces)
+        gradients = [torch.autograd.grad(part, list(ruled.values())) for part in parts]
+        for (name, theta), *of_parts in zip(ruled.items(), *gradients, strict=True):
+            measured[name].append(rule.measure(theta.detach(), sum(of_parts)))
     found = rule.multipliers(measured)
     return found | {name: found.get(leader, 0.0) for name, leader in followers.items()}
 

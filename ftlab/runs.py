@@ -5,6 +5,7 @@
     last.safetensors    weights and optimizer state after the last whole epoch, to continue from;
     previous.safetensors    the one before, should the last be damaged; both go when the run ends
     best.safetensors    the best validation epoch; its header carries run.json
+    halved.json         if memory ran out: the epoch from which on batches are computed in halves
     test.npz            y_true (N,), probs (N, C), index (N,) in the data set, group (N,)
     result.json         the answer: it exists <=> the run finished
     maps.json           where it looks, if somebody asked: what was asked, then of each image
@@ -127,6 +128,21 @@ def resume(folder: Path) -> tuple[list[Epoch], dict[str, Tensor], Moments]:
         return epochs, weights, moments
     _write_diary(folder, [])
     return [], {}, {}
+
+
+def halved_from(folder: Path) -> int | None:
+    """The epoch from which on a run computes its batches in halves; None: memory never ran out."""
+    record = files.read_json(folder / "halved.json")
+    return record and record["epoch"]
+
+
+def halve(folder: Path) -> bool:
+    """Compute batches in halves from the epoch in which a run is; False: they are already."""
+    now, before = len(resume(folder)[0]), halved_from(folder)
+    if before is not None and before <= now:
+        return False
+    files.write_json(folder / "halved.json", {"epoch": now})
+    return True
 
 
 def _write_diary(folder: Path, epochs: list[Epoch]) -> None:

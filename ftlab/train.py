@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import device as devices
@@ -19,6 +18,7 @@ from .backbones import Network
 from .batches import Images, Split, batches, steps
 from .features import behind, frozen_units
 from .freezing import learning, set_mode
+from .losses import losses
 from .metrics import score
 from .probing import multipliers as probe
 from .records import BadInput, Epoch, Phase, Plan, Settings
@@ -57,6 +57,7 @@ def fit(
     theta0: Mapping[str, Tensor] | None = None,
     history: Sequence[Epoch] = (),
     moments: Moments | None = None,
+    halved_from: int | None = None,
     stop: Callable[[], bool] = lambda: False,
     cache: Path | None = None,
 ) -> Iterator[Epoch]:
@@ -70,6 +71,8 @@ def fit(
         theta0: parameters the penalties pull to, by name; default: the network as given.
         history: the epochs already done. moments: the optimizer's state after them, by parameter
             name; kept up to date for the caller, who saves it to continue later.
+        halved_from: the epoch from which on each step adds up the gradients of two halves of its
+            batch, in half the memory; see `ftlab.losses`.
         stop: asked before every step; once true, the epoch is dropped and the generator ends.
         cache: where features of frozen units are kept; None computes them in every pass.
     Raises:
@@ -79,9 +82,8 @@ def fit(
     start = dict(theta0 or {})
     if not start and any(phase.penalty for phase in plan.phases):
         start = {n: p.detach().clone() for n, p in network.named_parameters()}
-    weight = (
-        class_weights(train.labels, network.head.out_features) if settings.class_weights else None
-    )
+    classes = network.head.out_features
+    weight = class_weights(train.labels, classes) if settings.class_weights else None
     history, first = list(history), 0
     for number, phase in enumerate(plan.phases):
         done, seen = len(history) - first, None
@@ -93,8 +95,9 @@ def fit(
             _seed(seed, number, local)
             began = time.perf_counter()
             seen = seen or _behind(network, phase, settings, cache, train, val)
-            trained = _epoch(network, phase, local, seen[0], settings, start, weight, moments, stop)
-            if trained is None:
+            pieces = 2 if halved_from is not None and first + local >= halved_from else 1
+            how = settings, start, weight, moments, pieces, stop
+            if not (trained := _epoch(network, phase, local, seen[0], *how)):
                 return
             loss, lrs, multipliers = trained
             values = validate(network, seen[1], settings)
@@ -143,19 +146,24 @@ def class_weights(labels: np.ndarray, classes: int) -> Tensor:
     return torch.tensor(len(labels) / (classes * counts), dtype=torch.float32)
 
 
-def _epoch(network, phase, local, images, settings, start, weight, moments, stop):
+def _epoch(network, phase, local, images, settings, start, weight, moments, pieces, stop):
     """One pass over the training split: (mean loss, rates by stage, multipliers); None: stopped."""
     device = network.head.weight.device
     order = np.random.permutation(len(images))
     each = steps(len(images), settings.batch)
     inputs = partial(_inputs, network, images, order, settings)
-    multipliers = probe(network, phase, inputs(), settings, images.after) if phase.rates else {}
+    rule = phase.rates
+    multipliers = probe(network, phase, inputs(), settings, images.after, pieces) if rule else {}
     set_mode(network, phase)
-    if phase.rates and phase.rates.faithful:
+    if rule and rule.faithful:
         moments.clear()
     optimizer = _optimizer(network, phase, settings, multipliers, moments)
-    kernels = list(_kernels(network, phase, start)) if phase.penalty else []
+    penalty = None
+    if phase.penalty:
+        kernels = list(_kernels(network, phase, start))
+        penalty = partial(phase.penalty, kernels, network.head.weight)
     weight = None if weight is None else weight.to(device)
+    how = {"after": images.after, "weight": weight, "penalty": penalty, "pieces": pieces}
     total = torch.zeros((), device=device)
     for step, (x, labels) in enumerate(inputs()):
         if stop():
@@ -163,15 +171,11 @@ def _epoch(network, phase, local, images, settings, start, weight, moments, stop
         factor = SCHEDULES[settings.schedule]((local * each + step) / (phase.epochs * each))
         for group in optimizer.param_groups:
             group["lr"] = group["base"] * factor
-        with devices.autocast(device, settings.precision):
-            logits = network.classify(network.run(x, images.after))
-            loss = F.cross_entropy(logits.float(), labels, weight)
-        if phase.penalty:
-            loss = loss + phase.penalty(kernels, network.head.weight)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        for loss in losses(network, x, labels, settings, **how):
+            loss.backward()
+            total += loss.detach() * len(labels)
         optimizer.step()
-        total += loss.detach() * len(labels)
     _remember(network, phase, optimizer, moments)
     return float(total) / len(images), _rates_by_stage(network, phase, multipliers), multipliers
 

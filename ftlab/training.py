@@ -122,8 +122,7 @@ def train(context: Context, cell: Cell, stop: Callable[[], bool]) -> Iterator[di
 def _reason(error: Exception, batch: int) -> str:
     if isinstance(error, BadInput | Diverged):
         return str(error)
-    kinds = (torch.OutOfMemoryError, MemoryError)  # but PyTorch's own CPU allocator has no kind
-    if isinstance(error, kinds) or "can't allocate memory" in str(error):
+    if devices.out_of_memory(error):
         return f"Out of memory at batch {batch}; try a smaller --batch or --size."
     return files.in_words(error)
 
@@ -184,7 +183,8 @@ def _fit(context, cell, name, theta0, plan, promoted, stop) -> Iterator[dict]:
     network.to(context.device, memory_format=torch.channels_last)
     result = _costs(context, cell, network, plan)
     if promoted:
-        result["peak_memory_bytes"] = promoted["peak_memory_bytes"]  # of its training
+        of_training = ("peak_memory_bytes", "halved_from")
+        result |= {name: promoted.get(name) for name in of_training}
     tested, test = ({}, None) if cell.candidate else _tested(context, network, plan, settings)
     result |= tested
     runs.finish(folder, result, test)
@@ -195,6 +195,9 @@ def _fit(context, cell, name, theta0, plan, promoted, stop) -> Iterator[dict]:
 def _epochs(context, cell, network, start, plan, settings, stop) -> Iterator[Epoch]:
     """The epochs the run's folder does not have yet, recorded there.
 
+    Where memory runs out, the rest is computed again, in halves: a run at half the batch would be
+    another run than the study asked for.
+
     start: the network's tensors before any training, on the CPU.
     """
     folder, given = cell.folder(context.folder), backbones.inherited(network, plan.slim_from)
@@ -203,24 +206,35 @@ def _epochs(context, cell, network, start, plan, settings, stop) -> Iterator[Epo
         now = network.state_dict()
         return {k: v for k, v in now.items() if k not in given or not v.cpu().equal(start[k])}
 
-    history, weights_now, moments = runs.resume(folder)
-    network.load_state_dict(start | weights_now)
-    network.to(context.device, memory_format=torch.channels_last)
-    moments = _to(moments, context.device)
-    epochs = fit(
-        network,
-        plan,
-        context.splits["train"],
-        context.splits["val"],
-        settings,
-        cell.seed,
-        theta0={k: v.to(context.device) for k, v in start.items()},
-        history=history,
-        moments=moments,
-        stop=stop,
-        cache=context.features,
-    )
-    return runs.record(folder, network, changed, moments, epochs)
+    def rest() -> Iterator[Epoch]:
+        history, weights_now, moments = runs.resume(folder)
+        network.load_state_dict(start | weights_now)
+        network.to(context.device, memory_format=torch.channels_last)
+        moments = _to(moments, context.device)
+        epochs = fit(
+            network,
+            plan,
+            context.splits["train"],
+            context.splits["val"],
+            settings,
+            cell.seed,
+            theta0={k: v.to(context.device) for k, v in start.items()},
+            history=history,
+            moments=moments,
+            halved_from=runs.halved_from(folder),
+            stop=stop,
+            cache=context.features,
+        )
+        return runs.record(folder, network, changed, moments, epochs)
+
+    while True:
+        try:
+            yield from rest()
+            return
+        except Exception as error:  # gone before the next try, with all that it holds in memory
+            if not devices.out_of_memory(error) or not runs.halve(folder):
+                raise
+        devices.free()
 
 
 def _to(moments, device):
@@ -244,6 +258,7 @@ def _costs(context: Context, cell: Cell, network: Network, plan: Plan) -> dict:
         "parameters": backbones.parameters(network),
         "stored_bytes": (folder / "best.safetensors").stat().st_size,
         "peak_memory_bytes": devices.peak_bytes(context.device),
+        "halved_from": runs.halved_from(folder),
     }
 
 

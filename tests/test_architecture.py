@@ -27,12 +27,13 @@ ALLOWED = {
     "augment": set(),
     "device": {"records"},
     "freezing": {"records", "backbones"},
-    "probing": {"records", "backbones", "freezing", "device"},
+    "losses": {"records", "backbones", "device"},
+    "probing": {"records", "backbones", "freezing", "losses"},
     "batches": set(),
     "features": {"records", "backbones", "batches", "device"},
     "train": {
         *("records", "backbones", "freezing", "probing", "augment", "device"),
-        *("batches", "features", "metrics"),
+        *("batches", "features", "losses", "metrics"),
     },
     "metrics": set(),
     "statistics": {"metrics"},
@@ -58,6 +59,7 @@ HEAVY = {"torch", "torchvision", "timm"}
 HEAVY_HERE = {"backbones", "families", "slimming", "freezing", "probing", "train", "weights"}
 HEAVY_HERE |= {
     "batches",
+    "losses",
     "features",
     "augment",
     "device",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import random
 import signal
 import time
@@ -27,7 +28,7 @@ from tiny import (
     work,
 )
 
-from ftlab import files, prediction, runs, studies, training
+from ftlab import console, files, prediction, runs, studies, train, training
 from ftlab.lab import Lab
 from ftlab.records import BadInput, Epoch
 
@@ -243,6 +244,19 @@ class Killed(BaseException):
     """Ends a run where it stands, as SIGKILL does: nothing catches it, nothing is tidied up."""
 
 
+def killed_at(file: str, nth: int, patch) -> None:
+    """Be killed when a file of that name is about to be put in place for the nth time."""
+    put, seen = runs.os.replace, []
+
+    def strike(source, target):
+        seen.append(target.name)
+        if seen.count(file) == nth:
+            raise Killed
+        put(source, target)
+
+    patch.setattr(runs.os, "replace", strike)
+
+
 MOMENTS = [  # the file that is about to be put in place, and for which time
     ("run.json", 1),
     ("best.safetensors", 1),
@@ -261,16 +275,8 @@ def test_killed_at_any_write_and_resumed_the_run_ends_in_the_same_bits(
 ):
     home, calm = undisturbed
     folder = ask(home, settings=FOUR, name=f"killed-at-{file.split('.')[0]}-{nth}")
-    put, seen = runs.os.replace, []
-
-    def strike(source, target):
-        seen.append(target.name)
-        if seen.count(file) == nth:
-            raise Killed
-        put(source, target)
-
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(runs.os, "replace", strike)
+        killed_at(file, nth, patch)
         work(home, folder)
     assert not (folder / RUN / "result.json").exists()
     work(home, ask(home, settings=FOUR, name=folder.name))
@@ -380,19 +386,88 @@ def test_an_error_inside_one_run_is_put_in_words_and_the_study_goes_on(undisturb
     assert "1 failed run is left out" in str(Lab(home).answer(folder)["leaderboard"]["verdicts"])
 
 
-@pytest.mark.parametrize(
-    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")]
+# --- memory that runs out ---
+
+NOTE = (
+    "memory ran out in epoch 2; from there on each batch was computed in two halves whose "
+    "gradients are added up, so that BatchNorm saw half as many images at once"
 )
-def test_out_of_memory_says_what_to_make_smaller(undisturbed, monkeypatch, error):
+
+
+def memory_for(whole: int, patch, error=torch.OutOfMemoryError, halves=math.inf) -> list[int]:
+    """Let so many whole batches fit, and so many in halves; the pieces of each asked for."""
+    asked, losses = [], train.losses
+
+    def short(*batch, pieces, **more):
+        asked.append(pieces)
+        if asked.count(pieces) > (whole if pieces == 1 else halves):
+            raise error(
+                "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+            )
+        return losses(*batch, pieces=pieces, **more)
+
+    patch.setattr(train, "losses", short)
+    return asked
+
+
+@pytest.fixture(scope="module")
+def halved(undisturbed):
+    """What a run answers whose memory ran out in the middle of its second epoch of four steps."""
+    home, calm = undisturbed
+    folder = ask(home, settings=FOUR, name="halved")
+    with pytest.MonkeyPatch.context() as patch:
+        asked = memory_for(5, patch, RuntimeError)
+        work(home, folder)
+    assert asked == [1] * 6 + [2] * 4 * 3
+    return folder, answer_bits(folder / RUN)
+
+
+def test_a_run_whose_memory_runs_out_goes_on_in_halves_and_says_so(undisturbed, halved, capsys):
+    home, calm = undisturbed
+    folder, found = halved
+    assert found["epochs"][0] == calm["epochs"][0] and found["epochs"][1] != calm["epochs"][1]
+    assert len(found["epochs"]) == 4
+    assert (found["result"]["halved_from"], calm["result"]["halved_from"]) == (1, None)
+    (row,) = Lab(home).answer(folder)["runs"]
+    assert (row["state"], row["note"]) == ("finished", NOTE)
+    assert "note" not in Lab(home).answer(folder.with_name("calm"))["runs"][0]
+    console.leaderboard(Lab(home).answer(folder))
+    assert f"\n{RUN}: {NOTE}.\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("file", "nth", "left", "damaged"),
+    [
+        ("halved.json", 1, 0, ()),  # memory runs out once more, at the same place
+        ("last.safetensors", 3, 0, ()),  # the state before is that of the first epoch in halves
+        ("last.safetensors", 2, 4, ("previous",)),  # starts over: its first epoch was whole
+        ("result.json", 1, 0, ()),
+    ],
+)
+def test_a_run_in_halves_that_is_killed_ends_in_the_same_bits(
+    undisturbed, halved, monkeypatch, file, nth, left, damaged
+):
     home, _ = undisturbed
-    folder = ask(home, name=f"memory-{type(error).__name__}")
+    folder = ask(home, settings=FOUR, name=f"halved-{file.split('.')[0]}-{nth}")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        memory_for(5, patch)
+        killed_at(file, nth, patch)
+        work(home, folder)
+    for name in damaged:
+        (folder / RUN / f"{name}.safetensors").write_bytes(b"x")
+    memory_for(left, monkeypatch)
+    work(home, folder)
+    assert answer_bits(folder / RUN) == halved[1]
 
-    def broken(*_, **__):
-        raise error
 
-    monkeypatch.setattr(training, "fit", broken)
+@pytest.mark.parametrize("error", [MemoryError, RuntimeError, torch.OutOfMemoryError])
+def test_out_of_memory_in_halves_too_says_what_to_make_smaller(undisturbed, monkeypatch, error):
+    home, _ = undisturbed
+    folder = ask(home, name=f"memory-{error.__name__}")
+    asked = memory_for(1, monkeypatch, error, halves=2)
     (event,) = [e for e in work(home, folder) if e["event"] == "failed"]
     assert event["reason"] == "Out of memory at batch 8; try a smaller --batch or --size."
+    assert asked == [1, 1, 2, 2, 2]
 
 
 def test_an_absurd_rate_fails_its_run_in_a_sentence_and_the_study_goes_on(undisturbed):

@@ -307,6 +307,38 @@ def test_faithful_rate_rules_build_adam_anew_every_epoch(mode, epochs):
     assert int(moments["head.weight"]["step"]) == epochs * steps(len(TRAIN), SETTINGS.batch)
 
 
+@pytest.mark.parametrize("strategy, given", [("full", {}), ("l2_sp", {}), ("auto_rgn", {})])
+@pytest.mark.parametrize("class_weights", [False, True])
+def test_two_halves_of_a_batch_take_the_step_of_the_whole(strategy, given, class_weights):
+    """Where every image is seen alone: BatchNorm at its stored statistics. 20 images in 3 batches:
+    halves of 4 and 3."""
+    plan = write_plan(strategy, tiny_network().layout(), 2, lr=0.1, **given)
+    plan = Plan(tuple(replace(phase, eval_batchnorm=True) for phase in plan.phases))
+    settings = replace(SETTINGS, optimizer="sgd", batch=7, class_weights=class_weights)
+    whole, halved, mixed = tiny_network(), tiny_network(), tiny_network()
+    one = train(whole, plan, settings)
+    two = train(halved, plan, settings, halved_from=0)
+    late = train(mixed, plan, settings, halved_from=1)
+    for name, tensor in bits(whole).items():
+        assert torch.allclose(bits(halved)[name], tensor, atol=1e-6), name
+    assert not bits(whole)["head.weight"].equal(tiny_network().head.weight)
+    assert not same(bits(halved), bits(whole)), "else they were not halves"
+    assert [e.train_loss for e in two] == pytest.approx([e.train_loss for e in one], abs=1e-6)
+    assert two[1].rates == pytest.approx(one[1].rates, rel=1e-4)
+    assert numbers(late)[0] == numbers(one)[0] and not same(bits(mixed), bits(whole))
+
+
+def test_in_halves_batchnorm_sees_half_of_the_images_and_never_a_single_one():
+    seen, network = [], tiny_network()
+    norm = next(m for m in network.modules() if isinstance(m, nn.BatchNorm2d))
+    norm.register_forward_pre_hook(lambda m, x: seen.extend([len(x[0])] * m.training))
+    plan = write_plan("full", network.layout(), 1)
+    for batch, halves in ((8, [4, 3, 4, 3, 3, 3]), (5, [3, 2] * 4), (3, [3, 3, 3, 3, 3, 3, 2])):
+        train(network, plan, replace(SETTINGS, batch=batch), halved_from=0)
+        assert seen == halves
+        seen.clear()
+
+
 def test_closing_the_iterator_stops_training():
     network = tiny_network()
     epochs = fit(network, write_plan("full", network.layout(), 9), TRAIN, VAL, SETTINGS, 0)

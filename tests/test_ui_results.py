@@ -80,10 +80,13 @@ def test_where_there_is_nothing_the_page_says_what_to_do(studies, said):
     assert all(update["__type__"] == "update" for update in answers.tables(got))
 
 
-def test_failed_and_missing_runs_are_told():
+def test_failed_missing_and_noted_runs_are_told():
     lab = FakeLab()
     lab.answers["moles"]["runs"][0] |= {"state": "failed", "reason": "Out of <memory>."}
+    lab.answers["moles"]["runs"][1] |= {"note": "memory ran <out>"}
     says = answers.pick(lab, ["moles"])[0]
+    noted = lab.answers["moles"]["runs"][1]["run"]
+    assert f"{noted}: memory ran &lt;out&gt;." in says
     assert "38 of 39 runs have finished" in says
     assert "linear_probe-tiny-s0 failed: Out of &lt;memory&gt;." in says
 

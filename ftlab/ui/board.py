@@ -46,7 +46,7 @@ def verdicts(found: Sequence[Cell]) -> str:
 
 
 def state(answers: Sequence[Mapping]) -> str:
-    """HTML: what is not finished, and which runs failed with their reasons; else nothing."""
+    """HTML: what is not finished, which runs failed and why, and notes on runs; else nothing."""
     lines = []
     for answer in answers:
         done = sum(run["state"] == "finished" for run in answer["runs"])
@@ -57,6 +57,7 @@ def state(answers: Sequence[Mapping]) -> str:
             for run in answer["runs"]
             if run["state"] == "failed"
         ]
+        lines += [f"{run['run']}: {run['note']}." for run in answer["runs"] if "note" in run]
     return "".join(f'<p class="ft-muted">{esc(line)}</p>' for line in lines)
 
 
