@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -26,7 +27,7 @@ from tiny import (
     wait_for,
 )
 
-from ftlab import files, homes, presence, queue, runs, studies, watching, worker
+from ftlab import files, homes, jobs, presence, queue, runs, studies, watching, worker
 from ftlab.lab import Lab
 from ftlab.records import BadInput
 
@@ -475,3 +476,17 @@ def test_the_time_a_study_may_take_counts_over_its_turns(home, monkeypatch):
     assert row["seconds"] > 0 and row["pid"] is None
     assert watching.watch(home, folder)["state"] == "queued"
     events.close()
+
+
+def test_a_clock_that_jumps_by_days_changes_no_order_and_ends_nothing(home, monkeypatch):
+    """A day ahead, two days back, and so on at every look: turns and limits take no notice."""
+    monkeypatch.setattr(worker, "TURN_SECONDS", 0.0)
+    now, jumps = time.time(), itertools.cycle((86_400, -172_800))
+    monkeypatch.setattr(time, "time", lambda: now + next(jumps))
+    for owner, name in (("ann", "first"), ("ann", "third"), ("ben", "second")):
+        queue.add(home, ask(home, name=name), owner, limit_seconds=3600)
+    events = serve(home)
+    assert [study for study, event in events if event == "finished"] == ["first", "second", "third"]
+    assert {event for _, event in events} <= {"started", "finished", "waits for its next turn"}
+    done = presence.process_start(os.getpid())
+    assert done and jobs.poll(os.getpid(), done), "a process is known by its start since boot"
