@@ -33,7 +33,7 @@ from ftlab.records import BadInput  # noqa: E402
 
 KINDS = ("pngs", "bmps", "modes", "tiffs", "oriented", "several", "dicoms")
 PER_KIND = 40  # seeds, so that no kind crowds out the others
-ZIPS = 0.15  # of the inputs
+ZIPS = {None: 0.15, "pictures": 0.0, "zips": 1.0}  # --only -> share of the inputs
 NUMBERS = (0, 1, 2, 127, 128, 255, 256, 32767, 65535, 65536, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
 SLOW = reading.SECONDS + 5  # seconds for one input
 UNCLEAR = re.compile(r"[\n\x00]|/tmp|Traceback|0x[0-9a-f]{4}|[a-z]Error|Exception|<class|ftlab\.")
@@ -166,6 +166,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", choices=["pictures", "zips"])
     parser.add_argument("--keep", type=Path, help="a folder for inputs that went wrong")
     asked = parser.parse_args()
     chance, counts, findings = random.Random(asked.seed), Counter(), Counter()
@@ -174,7 +175,7 @@ def main() -> int:
     end = time.monotonic() + 60 * asked.minutes
     with tempfile.TemporaryDirectory(prefix="ftlab-fuzz-") as scratch:
         while time.monotonic() < end:
-            kind = "zip" if chance.random() < ZIPS else "picture"
+            kind = "zip" if chance.random() < ZIPS[asked.only] else "picture"
             data = mutated(chance.choice(seeds[kind]), seeds[kind], chance)
             found = verdict(kind, data, Path(scratch))
             known = found in ("read", "refused", "worker ended")

@@ -25,9 +25,10 @@ from tiny import (
     states,
     trained,
     wait_for,
+    work,
 )
 
-from ftlab import files, homes, jobs, presence, queue, runs, studies, watching, worker
+from ftlab import files, homes, presence, queue, runs, studies, watching, worker
 from ftlab.lab import Lab
 from ftlab.records import BadInput
 
@@ -479,14 +480,17 @@ def test_the_time_a_study_may_take_counts_over_its_turns(home, monkeypatch):
 
 
 def test_a_clock_that_jumps_by_days_changes_no_order_and_ends_nothing(home, monkeypatch):
-    """A day ahead, two days back, and so on at every look: turns and limits take no notice."""
-    monkeypatch.setattr(worker, "TURN_SECONDS", 0.0)
+    """A day ahead, two days back, and so on at every look: neither turns nor limits see it."""
+
+    def here(folder):
+        work(home, folder)
+        return None, None
+
     now, jumps = time.time(), itertools.cycle((86_400, -172_800))
-    monkeypatch.setattr(time, "time", lambda: now + next(jumps))
+    monkeypatch.setattr(worker, "start", here)
     for owner, name in (("ann", "first"), ("ann", "third"), ("ben", "second")):
         queue.add(home, ask(home, name=name), owner, limit_seconds=3600)
-    events = serve(home)
-    assert [study for study, event in events if event == "finished"] == ["first", "second", "third"]
-    assert {event for _, event in events} <= {"started", "finished", "waits for its next turn"}
-    done = presence.process_start(os.getpid())
-    assert done and jobs.poll(os.getpid(), done), "a process is known by its start since boot"
+    monkeypatch.setattr(time, "time", lambda: now + next(jumps))
+    order = ["first", "second", "third"]
+    assert serve(home) == [(n, event) for n in order for event in ("started", "finished")]
+    assert not queue.listed(home)
