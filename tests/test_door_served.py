@@ -8,8 +8,11 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -37,9 +40,34 @@ SPELLINGS = (
     "{cache}/..%5c..{path}",
 )
 
+LISTENER = """
+import os, sys
+
+def note(event, about):
+    if event == "socket.connect":
+        host = about[1][0] if isinstance(about[1], tuple) else "localhost"
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"):
+        host = about[-1][0] if event == "socket.sendto" else about[0]
+    else:
+        return
+    if str(host) not in ("localhost", "127.0.0.1", "::1", "0.0.0.0", "None"):
+        with open(os.environ["HEARD"], "a") as file:
+            file.write(f"{event} {host} {sys.argv}\\n")
+
+sys.addaudithook(note)
+"""
+
 
 @pytest.fixture(scope="module")
-def room(tmp_path_factory):
+def listened(tmp_path_factory):
+    """{PYTHONPATH, HEARD}: every interpreter that has them writes down whom it calls."""
+    folder = tmp_path_factory.mktemp("listener")
+    (folder / "sitecustomize.py").write_text(LISTENER)
+    return {"PYTHONPATH": str(folder), "HEARD": str(folder / "heard.txt")}
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory, listened):
     """A classroom in a process of its own, whose uploads are of 100 kB at most."""
     folder = tmp_path_factory.mktemp("class")
     home = folder / "home"
@@ -47,7 +75,8 @@ def room(tmp_path_factory):
     users = home / "class.txt"
     passwords = give(users, ["ann", "ben"])
     command = ("app.py", "--classroom", str(users), "--limit", "upload_bytes=100000")
-    with process_of(home, *command, GRADIO_ALLOWED_PATHS="/") as served:
+    asks = {"HF_HUB_OFFLINE": "0", "GRADIO_ANALYTICS_ENABLED": "True"}  # as far as one can
+    with process_of(home, *command, GRADIO_ALLOWED_PATHS="/", **asks, **listened) as served:
         served.address = served.address.rstrip("/")
         served.home, served.passwords = home, passwords
         yield served
@@ -259,3 +288,13 @@ def test_the_log_tells_what_happened_and_of_nobody(room):
     assert kinds >= {"foreign", "elsewhere", "upload_bytes", "login_rate"}
     for secret in ("ann", "ben", "a.png", "guess", "127.0.0.1", str(room.home)):
         assert not any(secret in json.dumps(line) for line in lines), secret
+
+
+def test_it_called_nobody_outside_this_machine(room, listened):
+    """Neither the app nor its worker, all tests of this module long; what would is heard."""
+    heard = Path(listened["HEARD"])
+    assert not heard.exists() or not heard.read_text()
+    call = "import socket; socket.socket(type=socket.SOCK_DGRAM).connect(('192.0.2.1', 9))"
+    subprocess.run([sys.executable, "-c", call], env=os.environ | listened, check=False)
+    assert "socket.connect 192.0.2.1" in heard.read_text()
+    heard.unlink()
