@@ -9,7 +9,8 @@ worker that trains `ftlab_mini` on phantoms without end.
   predictions, and when all is quiet again; then --sessions visits open the page and leave.
 - LOAD-06: more people at once than the queue takes: everybody has an answer or a sentence, soon.
 
-The app's first predictions load networks: the slope of its memory is that behind --warm of them.
+The app's first predictions load networks: the slope of its memory is that behind --warm of them, or
+behind half of those that were reached in --minutes.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ IMAGES, SIDE = 30, 224
 PATIENCE = 600.0  # seconds for one answer
 QUIET_SECONDS = 20  # after which nothing is at work any more
 BEFORE_SECONDS = 40  # of training alone
+EVERY = 10  # predictions: how often the app's memory is looked at
 MB = 1e6
 
 
@@ -100,16 +102,19 @@ def visit(address: str) -> bool:
 
 def held(pid: int, cache: Path) -> dict[str, float]:
     """{rss_mb, files, threads, children, temporary} of the app's process."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    said = dict(line.split(":", 1) for line in status.splitlines())
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return {
-        "rss_mb": int(said["VmRSS"].split()[0]) * 1024 / MB,
+        "rss_mb": rss_mb(pid),
         "files": len(list(Path(f"/proc/{pid}/fd").iterdir())),
-        "threads": int(said["Threads"]),
+        "threads": len(list(Path(f"/proc/{pid}/task").iterdir())),
         "children": len(children),
         "temporary": sum(path.is_file() for path in cache.rglob("*")),
     }
+
+
+def rss_mb(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / MB
 
 
 def slope(points: list[tuple[int, float]]) -> float | None:
@@ -151,14 +156,15 @@ def predictions(served, cache: Path, asked, study: Path) -> dict:
                 result = timed(client, files[n % IMAGES])
                 with lock:
                     results.append(result)
-                    if len(results) % max(asked.predictions // 100, 5) == 0:
-                        points.append((len(results), held(served.process.pid, cache)["rss_mb"]))
+                    if len(results) % EVERY == 0:
+                        points.append((len(results), rss_mb(served.process.pid)))
 
     with ThreadPoolExecutor(asked.clients) as people:
         list(people.map(person, range(asked.clients)))
     seconds = time.monotonic() - began
     meanwhile = 60 * (epochs(study) - trained) / seconds
     took = sorted(second for second, said in results if said == "answered")
+    warm = min(asked.warm, len(results) // 2)
     cuts = quantiles(took, n=100) if len(took) > 1 else [float("nan")] * 99
     return {
         "predictions": len(results),
@@ -170,7 +176,8 @@ def predictions(served, cache: Path, asked, study: Path) -> dict:
         "epochs_a_minute_alone": alone,
         "epochs_a_minute_meanwhile": meanwhile,
         "before": start,
-        "mb_per_1000": slope([point for point in points if point[0] >= asked.warm]),
+        "slope_from_prediction": warm,
+        "mb_per_1000": slope([point for point in points if point[0] >= warm]),
     }
 
 
