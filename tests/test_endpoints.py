@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 
 import numpy as np
@@ -150,14 +151,14 @@ def test_the_events_of_the_page_cannot_be_called_by_their_names(app):
     assert "probs" in str(post_picture(app).json())  # /predict is the endpoint, not the event
 
 
-def post_picture(app):
-    """Upload a picture and predict it, as with curl."""
+def post_picture(app, name: str = "predict", *more: str):
+    """Upload a picture and predict or explain it, as with curl."""
     data = BytesIO()
     Image.new("RGB", (2, 2)).save(data, "PNG")
     files = {"files": ("x.png", data.getvalue())}
     upload = httpx.post(f"{app[1]}gradio_api/upload", files=files, timeout=WAIT_SECONDS)
     image = {"path": upload.json()[0], "meta": {"_type": "gradio.FileData"}}
-    return post(app, "predict", image, "reference")
+    return post(app, name, image, "reference", *more)
 
 
 def test_predict_answers_as_the_command_line_and_names_no_path(client, lab, picture):
@@ -175,6 +176,22 @@ def test_explain_gives_the_overlay_of_every_run_as_a_file(client, lab, picture):
     assert run["overlay"].endswith("tiny-full-0.png")
     assert "saliency" not in run and run["native"] == [2, 2]
     assert lab.asked[0] == {"method": "gradcam", "target": "b"}
+
+
+def test_many_who_explain_one_picture_each_get_a_whole_overlay(app):
+    """A picture that is written again while somebody reads it would be cut short."""
+
+    def overlays(_) -> int:
+        whole = 0
+        for _ in range(5):
+            (run,) = post_picture(app, "explain", "gradcam", "").json()["data"][0]["runs"]
+            path = f"{app[1]}gradio_api/file={run['overlay']['path']}"
+            found = Image.open(BytesIO(httpx.get(path, timeout=WAIT_SECONDS).content))
+            whole += np.array_equal(np.asarray(found), np.full((6, 8, 3), 7))
+        return whole
+
+    with ThreadPoolExecutor(12) as people:
+        assert sum(people.map(overlays, range(12))) == 60
 
 
 def test_explain_without_a_class_leaves_the_choice_to_the_lab(client, lab, picture):

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.processing_utils import save_pil_to_cache
-from gradio.utils import get_upload_folder
 from gradio_client.utils import is_file_obj_with_meta
 from PIL import Image
 
 from ..records import BadInput, Question, Settings
 from . import words
+from .parts import cache_folder
 
 REFERENCE = "reference"  # the study that comes with ftlab
 ARRAYS = ("saliency", "overlay")  # of an explained run, not fit for JSON
@@ -154,8 +153,13 @@ def _name(image: dict) -> str:
 
 
 def _run(run: dict) -> dict:
-    """An explained run with its overlay as a file of the app's cache."""
+    """An explained run with its overlay as a file of the app's cache.
+
+    A file of its own: Gradio would write the same picture into the same file again, while somebody
+    else is reading it.
+    """
     name = run["run"].replace("/", "-")
-    path = save_pil_to_cache(Image.fromarray(run["overlay"]), get_upload_folder(), name, "png")
-    file = gr.FileData(path=path, orig_name=f"{name}.png", mime_type="image/png").model_dump()
+    path = cache_folder() / f"{name}.png"
+    Image.fromarray(run["overlay"]).save(path)
+    file = gr.FileData(path=str(path), orig_name=path.name, mime_type="image/png").model_dump()
     return {key: value for key, value in run.items() if key not in ARRAYS} | {"overlay": file}
