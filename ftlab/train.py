@@ -204,6 +204,7 @@ def _optimizer(network, phase, settings, multipliers, moments: Moments):
         [{"params": params, "lr": lr, "base": lr} for lr, params in groups.items()],
         lr=0.0,
         weight_decay=0.0 if phase.penalty else decay,
+        fused=network.head.weight.device.type == "cpu",  # one pass over each tensor, not ten
     )
     for name, (parameter, _) in parameters.items():
         if name in moments:
