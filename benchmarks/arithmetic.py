@@ -71,7 +71,8 @@ def measure(backbone: str, size: int, batch: int, rounds: int) -> dict[str, floa
     """Arithmetic -> seconds of a step."""
     steps = {name: step_of(backbone, size, batch, *how) for name, how in ARITHMETICS.items()}
     first = {name: timed(step) for name, step in steps.items()}  # which also warms up
-    asked = [name for name in steps if name == PLAIN or first[name] < HOPELESS * min(first.values())]
+    most = HOPELESS * min(first.values())
+    asked = [name for name in steps if name == PLAIN or first[name] < most]
     taken = {name: [] for name in asked}
     for _ in range(rounds):
         for name in asked:

@@ -1,4 +1,4 @@
-"""Fine-tuning as one writes it without ftlab: `python benchmarks/plain.py FOLDER --backbone resnet50`.
+"""Fine-tuning as one writes it without ftlab: `python benchmarks/plain.py FOLDER`.
 
 A timm model, torchvision's ImageFolder over FOLDER/train, FOLDER/val and FOLDER/test (pictures that
 have the training size already), a DataLoader, float32, channels first. What is frozen asks for no
@@ -75,9 +75,7 @@ def fine_tune(strategy: str, task: Task, epochs: int | None = None) -> dict:
     torch.manual_seed(task.seed)
     train, val, test = (loader(task, split) for split in ("train", "val", "test"))
     model = pretrained(task, len(train.dataset.classes))
-    stages = [
-        [model.get_submodule(name) for name in names] for names in STAGES[task.backbone]
-    ]
+    stages = [[model.get_submodule(name) for name in names] for names in STAGES[task.backbone]]
     best, optimizer = (-math.inf,), None
     pull = penalty(strategy, model)
     with tempfile.TemporaryDirectory() as scratch:
@@ -124,9 +122,9 @@ def loader(task: Task, split: str) -> DataLoader:
 def pretrained(task: Task, classes: int) -> nn.Module:
     model = timm.create_model(task.backbone, num_classes=classes)
     if task.weights:
-        own = model.state_dict()
-        given = load_file(task.weights)
-        model.load_state_dict({**own, **{n: t for n, t in given.items() if own[n].shape == t.shape}})
+        own, given = model.state_dict(), load_file(task.weights)
+        fitting = {name: t for name, t in given.items() if own[name].shape == t.shape}
+        model.load_state_dict({**own, **fitting})
     return model
 
 

@@ -191,10 +191,12 @@ def looking(lab: Lab, turns: int) -> list[tuple[dict, dict]]:
         models[name], layers[name] = network, network.units()[seen.unit - 1]
     about = (image, size, models, layers, network.mean, network.std)
     plain.look(*about)
-    return [
-        ({"seconds": timed(lab.explain, image, "reference")}, {"seconds": timed(plain.look, *about)})
-        for _ in range(turns)
-    ]
+
+    def turn() -> tuple[dict, dict]:
+        own = timed(lab.explain, image, "reference")
+        return {"seconds": own}, {"seconds": timed(plain.look, *about)}
+
+    return [turn() for _ in range(turns)]
 
 
 def timed(work: Callable, *given) -> float:

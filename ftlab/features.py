@@ -13,7 +13,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +46,12 @@ def _parameters(network: Network, name: str) -> Iterator[Tensor]:
 
 
 def behind(
-    network: Network, units: int, settings: Settings, cache: Path | None, split: Split
+    network: Network,
+    units: int,
+    settings: Settings,
+    cache: Path | None,
+    split: Split,
+    way: Iterable[int] = (),
 ) -> Images:
     """The split as the first `units` units leave it, which must not change while it is in use.
 
@@ -55,21 +60,34 @@ def behind(
     Args:
         cache: the folder of the files.
         split: one without a key is not kept.
+        way: numbers of units behind which later phases will ask for the split. What comes by
+            there is kept, too, as far as it fits, so that the images pass these units once.
     """
     if not units or cache is None or not split.key:
         return split
-    key = _key(network, units, split, settings)
-    for path in cache.glob(f"{key}.*.npy"):
+    if path := _found(cache, _key(network, units, split, settings)):
         os.utime(path)
         return _open(path, split, units)
     network.eval()
-    sample = _compute(network, units, split, np.arange(min(2, len(split))), settings)
-    size = sample[0].nbytes * len(split)
+    depths = [*sorted(depth for depth in set(way) if 0 < depth < units), units]
+    keys = {depth: _key(network, depth, split, settings) for depth in depths}
+    sample = _passes(network, depths, split, np.arange(min(2, len(split))), settings)
+    sizes = {depth: rows[0].nbytes * len(split) for depth, rows in sample}
     cache.mkdir(parents=True, exist_ok=True)
-    if size > min(BUDGET_BYTES / 2, FREE_SHARE * shutil.disk_usage(cache).free):
+    room = min(BUDGET_BYTES / 2, FREE_SHARE * shutil.disk_usage(cache).free)
+    made = {}
+    for depth in reversed(depths):  # the one that is asked for first
+        if sizes[depth] <= room and not _found(cache, keys[depth]):
+            made[depth] = keys[depth]
+            room -= sizes[depth]
+    if units not in made:
         return split
-    _make_room(cache, size)
-    return _open(_write(cache, key, network, units, split, settings), split, units)
+    _make_room(cache, sum(sizes[depth] for depth in made))
+    return _open(_write(cache, made, network, split, settings)[units], split, units)
+
+
+def _found(cache: Path, key: str) -> Path | None:
+    return next(cache.glob(f"{key}.*.npy"), None)
 
 
 def _key(network: Network, units: int, split, settings: Settings) -> str:
@@ -86,39 +104,55 @@ def _key(network: Network, units: int, split, settings: Settings) -> str:
 
 
 @torch.inference_mode()
-def _compute(network: Network, units: int, split, places: np.ndarray, settings: Settings) -> Tensor:
-    """The features of some images of a split, as they are kept."""
-    device = network.head.weight.device
-    with devices.autocast(device, settings.precision):
-        features = network.run(network.prepare(split.batch(places).to(device)), upto=units)
-        if units == len(network.units()):
-            features = features.mean(dim=(2, 3))
-    return features.cpu()
+def _passes(
+    network: Network, depths: Iterable[int], split, places: np.ndarray, settings: Settings
+) -> Iterator[tuple[int, Tensor]]:
+    """(units, features) of some images of a split, from the first units on, as they are kept.
+
+    Features hold until the next are asked for: layers that work in place may change them.
+    """
+    device, at = network.head.weight.device, 0
+    x = network.prepare(split.batch(places).to(device))
+    for depth in sorted(depths):
+        with devices.autocast(device, settings.precision):
+            x, at = network.run(x, after=at, upto=depth), depth
+            pooled = x.mean(dim=(2, 3)) if depth == len(network.units()) else x
+        yield depth, pooled.cpu()
 
 
-def _write(cache: Path, key: str, network: Network, units: int, split, settings: Settings) -> Path:
-    """Compute the features of a whole split into a file of their own; its path."""
-    unfinished = cache / f".{key}.{secrets.token_hex(4)}.tmp"
-    array = None
+def _write(
+    cache: Path, keys: dict[int, str], network: Network, split, settings: Settings
+) -> dict[int, Path]:
+    """Compute the features of a whole split, each depth's into a file of its own; their paths."""
+    unfinished = {d: cache / f".{key}.{secrets.token_hex(4)}.tmp" for d, key in keys.items()}
+    arrays, paths = {}, {}
     try:
         for part in np.array_split(np.arange(len(split)), -(-len(split) // settings.batch)):
-            rows = _compute(network, units, split, part, settings)
-            last = rows.ndim == 4 and rows.is_contiguous(memory_format=torch.channels_last)
-            rows = rows.permute(0, 2, 3, 1) if last else rows
-            short = rows.dtype == torch.bfloat16
-            rows = rows.contiguous().view(torch.int16) if short else rows
-            if array is None:
-                shape = (len(split), *rows.shape[1:])
-                dtype = rows.numpy().dtype
-                array = np.lib.format.open_memmap(unfinished, "w+", dtype, shape)
-            array[part] = rows.numpy()
-        array.flush()
-        kind = f"{'last' if last else 'first'}-{'bf16' if short else 'fp32'}"
-        path = cache / f"{key}.{kind}.npy"
-        unfinished.replace(path)
+            for depth, features in _passes(network, keys, split, part, settings):
+                rows, kind = _plain(features)
+                if depth not in arrays:
+                    shape = (len(split), *rows.shape[1:])
+                    arrays[depth] = np.lib.format.open_memmap(
+                        unfinished[depth], "w+", rows.dtype, shape
+                    )
+                    paths[depth] = cache / f"{keys[depth]}.{kind}.npy"
+                arrays[depth][part] = rows
+        for depth, array in arrays.items():
+            array.flush()
+            unfinished[depth].replace(paths[depth])
     finally:
-        unfinished.unlink(missing_ok=True)
-    return path
+        for path in unfinished.values():
+            path.unlink(missing_ok=True)
+    return paths
+
+
+def _plain(rows: Tensor) -> tuple[np.ndarray, str]:
+    """Features as the file holds them, and the part of its name that says how."""
+    last = rows.ndim == 4 and rows.is_contiguous(memory_format=torch.channels_last)
+    rows = rows.permute(0, 2, 3, 1) if last else rows
+    short = rows.dtype == torch.bfloat16
+    rows = rows.contiguous().view(torch.int16) if short else rows
+    return rows.numpy(), f"{'last' if last else 'first'}-{'bf16' if short else 'fp32'}"
 
 
 def _open(path: Path, split, units: int) -> Features:

@@ -9,12 +9,16 @@ over classes, and AUROC and kappa need two classes to tell apart.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 AT_ONCE = 4_000_000  # weights worked on at a time: 32 MB for each array that a metric makes
 
 
-def score(y_true: np.ndarray, probs: np.ndarray) -> dict[str, float]:
+def score(
+    y_true: np.ndarray, probs: np.ndarray, names: Collection[str] | None = None
+) -> dict[str, float]:
     """Every metric of one run, as fractions (not per cent), log_loss in nats.
 
     auroc, average_precision and auprc are those of class 1 with two classes, else the mean over
@@ -23,6 +27,8 @@ def score(y_true: np.ndarray, probs: np.ndarray) -> dict[str, float]:
     (Davis and Goadrich 2006): use it only to compare with papers that report it. Chance level of
     both is the prevalence.
 
+    Args:
+        names: those that are wanted; default: all.
     Raises:
         ValueError: y_true and probs do not fit each other, or probs are not probabilities.
     """
@@ -33,21 +39,23 @@ def score(y_true: np.ndarray, probs: np.ndarray) -> dict[str, float]:
     classes = np.unique(y_true)
     several = len(classes) > 1
     called = several or (predicted != y_true).any()  # else kappa is 0 / 0
-    return {
-        "accuracy": float(sk.accuracy_score(y_true, predicted)),
-        "balanced_accuracy": float(
-            sk.recall_score(y_true, predicted, labels=classes, average="macro")
+    nan = float("nan")
+    metrics = {
+        "accuracy": lambda: sk.accuracy_score(y_true, predicted),
+        "balanced_accuracy": lambda: sk.recall_score(
+            y_true, predicted, labels=classes, average="macro"
         ),
-        "macro_f1": float(sk.f1_score(y_true, predicted, average="macro")),
-        "auroc": _one_vs_rest(sk.roc_auc_score, y_true, probs) if several else float("nan"),
-        "average_precision": _one_vs_rest(sk.average_precision_score, y_true, probs),
-        "auprc": _one_vs_rest(_trapezoid, y_true, probs),
-        "kappa": float(sk.cohen_kappa_score(y_true, predicted)) if called else float("nan"),
-        "ece": calibration_error(y_true, probs),
-        "log_loss": float(
-            sk.log_loss(y_true, probs / probs.sum(1, keepdims=True), labels=range(probs.shape[1]))
+        "macro_f1": lambda: sk.f1_score(y_true, predicted, average="macro"),
+        "auroc": lambda: _one_vs_rest(sk.roc_auc_score, y_true, probs) if several else nan,
+        "average_precision": lambda: _one_vs_rest(sk.average_precision_score, y_true, probs),
+        "auprc": lambda: _one_vs_rest(_trapezoid, y_true, probs),
+        "kappa": lambda: sk.cohen_kappa_score(y_true, predicted) if called else nan,
+        "ece": lambda: calibration_error(y_true, probs),
+        "log_loss": lambda: sk.log_loss(
+            y_true, probs / probs.sum(1, keepdims=True), labels=range(probs.shape[1])
         ),
     }
+    return {name: float(metrics[name]()) for name in names or metrics}
 
 
 def calibration_error(y_true: np.ndarray, probs: np.ndarray, bins: int = 15) -> float:

@@ -94,7 +94,7 @@ def fit(
                 moments.clear()
             _seed(seed, number, local)
             began = time.perf_counter()
-            seen = seen or _behind(network, phase, settings, cache, train, val)
+            seen = seen or _behind(network, plan.phases[number:], settings, cache, train, val)
             pieces = 2 if halved_from is not None and first + local >= halved_from else 1
             how = settings, start, weight, moments, pieces, stop
             if not (trained := _epoch(network, phase, local, seen[0], *how)):
@@ -110,9 +110,13 @@ def fit(
         first += phase.epochs
 
 
-def _behind(network, phase, settings, cache, train, val) -> tuple[Images, Images]:
-    """Both splits as what is frozen in a phase leaves them; augmented images are new every time."""
-    seen = partial(behind, network, frozen_units(network, [phase]), settings, cache)
+def _behind(network, phases, settings, cache, train, val) -> tuple[Images, Images]:
+    """Both splits as what is frozen in the first of some phases leaves them.
+
+    Augmented images are new every time.
+    """
+    units, *way = (frozen_units(network, [phase]) for phase in phases)
+    seen = partial(behind, network, units, settings, cache, way=way)
     still = settings.augment == "none" and not settings.flips
     return seen(train) if still else train, seen(val)
 
@@ -122,9 +126,9 @@ def validate(network: Network, images: Images, settings: Settings) -> dict[str, 
     probs = predict(network, images, settings)
     if not np.isfinite(probs).all():
         return {"loss": float("nan")}
-    values = score(images.labels, probs)
-    kept = ("accuracy", "balanced_accuracy", "average_precision")
-    return {"loss": values["log_loss"], **{name: values[name] for name in kept}}
+    kept = ("log_loss", "accuracy", "balanced_accuracy", "average_precision")
+    values = score(images.labels, probs, kept)
+    return {"loss": values.pop("log_loss"), **values}
 
 
 @torch.inference_mode()

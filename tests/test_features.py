@@ -50,21 +50,36 @@ def test_training_on_kept_features_is_training_bit_for_bit(strategy, make, tmp_p
     assert trained(make(), strategy, cache=tmp_path, **knobs) == plain  # from the files alone
 
 
-def test_a_probe_computes_its_features_once_and_every_seed_reads_them(tmp_path, monkeypatch):
-    passes = []
-    ran = backbones.Network.run
+@pytest.fixture
+def passes(monkeypatch) -> list[int]:
+    """How many images went through the first unit, pass by pass."""
+    counted, ran = [], backbones.Network.run
 
-    def counted(network, x, after=0, upto=None):
-        passes.append(len(x) if after == 0 else 0)
+    def run(network, x, after=0, upto=None):
+        counted.append(len(x) if after == 0 and upto != 0 else 0)
         return ran(network, x, after, upto)
 
-    monkeypatch.setattr(backbones.Network, "run", counted)
+    monkeypatch.setattr(backbones.Network, "run", run)
+    return counted
+
+
+SAMPLED = 2 + 2  # of both splits, to know how large their features will be
+
+
+def test_a_probe_computes_its_features_once_and_every_seed_reads_them(tmp_path, passes):
     plan = write_plan("linear_probe", tiny_network().layout(), 4)
     list(fit(tiny_network(), plan, TRAIN, VAL, SETTINGS, 0, cache=tmp_path))
-    sampled = 2 + 2  # to know how large they will be
-    assert sum(passes) == len(TRAIN) + len(VAL) + sampled
+    assert sum(passes) == len(TRAIN) + len(VAL) + SAMPLED
     list(fit(tiny_network(), plan, TRAIN, VAL, SETTINGS, 1, cache=tmp_path))
-    assert sum(passes) == len(TRAIN) + len(VAL) + sampled
+    assert sum(passes) == len(TRAIN) + len(VAL) + SAMPLED
+
+
+def test_one_pass_keeps_the_features_of_all_phases_that_unfreeze_downwards(tmp_path, passes):
+    plan = write_plan("gradual_last_first", tiny_network().layout(), 6)  # 3 phases of 2 epochs
+    list(fit(tiny_network(), plan, TRAIN, VAL, SETTINGS, 0, cache=tmp_path))
+    whole = 2 * (len(TRAIN) + len(VAL))  # the last phase, in which all learns
+    assert sum(passes) == len(TRAIN) + len(VAL) + SAMPLED + whole
+    assert len(list(tmp_path.glob("*.npy"))) == 2 * 2  # behind stem and stage1, of both splits
 
 
 def test_the_frozen_units_are_those_before_the_first_that_learns():
