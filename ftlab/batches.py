@@ -1,15 +1,19 @@
-"""What a network is fed: the images of a split, as pixels or as a frozen prefix leaves them."""
+"""What a network is fed: the images of a split, as pixels, still or augmented, or as a frozen
+prefix leaves them.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from .augment import augment
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,57 @@ class Features:
         return rows.permute(0, 3, 1, 2) if self.channels_last else rows
 
 
-Images = Split | Features  # as pixels, or as a frozen prefix leaves them
+@dataclass(frozen=True)
+class View:
+    """A split in which each image is augmented in one way, always the same: what `Split` is.
+
+    number: which of its views; seed: of the run. An image's view is drawn from a generator of its
+    own, seeded by the run's seed, the image's place in the data set and the number.
+    """
+
+    split: Split
+    number: int
+    seed: int
+    preset: str
+    flips: bool
+    after: ClassVar[int] = 0
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.split.labels
+
+    @property
+    def key(self) -> str:
+        how = f"view {self.number} of seed {self.seed}, {self.preset}, {self.flips}"
+        return self.split.key and f"{self.split.key} {how}"
+
+    def batch(self, places: np.ndarray) -> Tensor:
+        """As `Split.batch`, (B, S, S, 3) in 0..255."""
+        generators = [self._generator(row) for row in self.split.rows[places]]
+
+        def draw(n: int) -> Tensor:
+            return torch.cat([torch.rand(1, generator=generator) for generator in generators])
+
+        return augment(self.split.batch(places), self.preset, self.flips, draw)
+
+    def _generator(self, row: int) -> torch.Generator:
+        state = np.random.SeedSequence([self.seed, int(row), self.number]).generate_state(1)
+        return torch.Generator().manual_seed(int(state[0]))
+
+
+Images = Split | View | Features
+
+
+def seen(split: Split, settings, seed: int, epoch: int) -> Split | View:
+    """A training split as an epoch sees it: still, as one of a few views, or new every time."""
+    if settings.augment == "none" and not settings.flips:
+        return split
+    if settings.views is None:
+        return replace(split, key="")  # there is nothing to keep
+    return View(split, epoch % settings.views, seed, settings.augment, settings.flips)
 
 
 def batches(images: Images, order: np.ndarray, size: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -115,12 +115,13 @@ def _cost(
     units = timing.units.copy()
     units[plan.cut_after or len(units) :] = 0
     still = settings.augment == "none" and not settings.flips
-    training, lowest, frozen = 0.0, len(units), {}
+    fresh = not still and settings.views is None
+    training, lowest, deepest, frozen = 0.0, len(units), 0, {}
     for phase in plan.phases:
         learns = _learning(phase, layout)
         below = int(learns.argmax()) if learns.any() else len(units)
         above = units[below:].sum()
-        seen = above if still else units.sum()
+        seen = units.sum() if fresh else above
         share = (above + units[learns].sum()) / (2 * timing.units.sum())
         epoch = images["train"] * (timing.rest + seen + timing.learning * share)
         epoch += images["val"] * (timing.rest + above) + timing.scoring
@@ -128,8 +129,13 @@ def _cost(
             looks = min(phase.rates.batches * settings.batch, images["train"])
             epoch += looks * (timing.rest + seen + timing.learning)
         training += phase.epochs * epoch
-        for split in ("train", "val") if still else ("val",):
-            frozen[split, below] = images[split] * units[:below].sum()
+        if below > deepest:  # else kept on the way to what an earlier phase asked for
+            if not still and not fresh:  # views are a seed's own
+                passes = min(settings.views, phase.epochs)
+                training += passes * images["train"] * units[:below].sum()
+            for split in ("train", "val") if still else ("val",):
+                frozen[split, below] = images[split] * units[:below].sum()
+        deepest = max(deepest, below)
         lowest = min(lowest, below)
     testing = sum(images[split] for split in judged) * (timing.rest + units[lowest:].sum())
     frozen |= {(split, lowest): images[split] * units[:lowest].sum() for split in judged}

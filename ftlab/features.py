@@ -22,7 +22,7 @@ from torch import Tensor
 
 from . import device as devices
 from .backbones import Network
-from .batches import Features, Images, Split
+from .batches import Features, Images, Split, View
 from .records import Phase, Settings
 
 FORMAT = 1
@@ -50,7 +50,7 @@ def behind(
     units: int,
     settings: Settings,
     cache: Path | None,
-    split: Split,
+    split: Split | View,
     way: Iterable[int] = (),
 ) -> Images:
     """The split as the first `units` units leave it, which must not change while it is in use.

@@ -125,6 +125,7 @@ class Settings:
     schedule: str = "cosine"
     augment: str = "none"
     flips: bool = False
+    views: int | None = None  # augmented views of each image, in turn; None: a new one every epoch
     precision: str = "float32"  # or bfloat16, or auto: the faster one here (ftlab.arithmetic)
     class_weights: bool = False
     patience: int | None = None  # epochs without a better one before the last phase stops

@@ -55,8 +55,11 @@ class Study:
         return asdict(replace(self, **reach))
 
     def digest(self) -> str:
-        """Six letters for the shared part."""
-        return hashlib.sha256(json.dumps(self.shared(), sort_keys=True).encode()).hexdigest()[:6]
+        """Six letters for the shared part; what is not asked of it leaves older names alone."""
+        shared = self.shared()
+        if shared["settings"]["views"] is None:
+            del shared["settings"]["views"]
+        return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:6]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from . import device as devices
 from .augment import PRESETS, augment
 from .backbones import Network
-from .batches import Images, Split, batches, steps
+from .batches import Images, Split, batches, seen, steps
 from .features import behind, frozen_units
 from .freezing import learning, set_mode
 from .losses import losses
@@ -23,9 +23,10 @@ from .metrics import score
 from .probing import multipliers as probe
 from .records import BadInput, Epoch, Phase, Plan, Settings
 
+FUSED = devices.pick().type == "cpu"  # Adam in one pass over each tensor; SGD's needs all momenta
 OPTIMIZERS: dict[str, Callable] = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
+    "adam": partial(torch.optim.Adam, fused=FUSED),
+    "adamw": partial(torch.optim.AdamW, fused=FUSED),
     "sgd": lambda groups, **knobs: torch.optim.SGD(groups, momentum=0.9, **knobs),
 }
 SCHEDULES: dict[str, Callable[[float], float]] = {  # progress within the phase, 0 to 1 -> factor
@@ -86,7 +87,7 @@ def fit(
     weight = class_weights(train.labels, classes) if settings.class_weights else None
     history, first = list(history), 0
     for number, phase in enumerate(plan.phases):
-        done, seen = len(history) - first, None
+        done, inputs = len(history) - first, {}
         for local in range(max(done, 0), phase.epochs):
             if _out_of_patience(history[first:], number == len(plan.phases) - 1, settings):
                 return
@@ -94,13 +95,16 @@ def fit(
                 moments.clear()
             _seed(seed, number, local)
             began = time.perf_counter()
-            seen = seen or _behind(network, plan.phases[number:], settings, cache, train, val)
+            shown = seen(train, settings, seed, first + local)
+            for name, images in ((shown.key, shown), ("val", val)):
+                if name not in inputs:
+                    inputs[name] = _behind(network, plan.phases[number:], settings, cache, images)
             pieces = 2 if halved_from is not None and first + local >= halved_from else 1
             how = settings, start, weight, moments, pieces, stop
-            if not (trained := _epoch(network, phase, local, seen[0], *how)):
+            if not (trained := _epoch(network, phase, local, inputs[shown.key], *how)):
                 return
             loss, lrs, multipliers = trained
-            values = validate(network, seen[1], settings)
+            values = validate(network, inputs["val"], settings)
             _must_be_finite(loss, values, phase)
             best = _is_best(values, history, settings)
             seconds = time.perf_counter() - began
@@ -110,15 +114,10 @@ def fit(
         first += phase.epochs
 
 
-def _behind(network, phases, settings, cache, train, val) -> tuple[Images, Images]:
-    """Both splits as what is frozen in the first of some phases leaves them.
-
-    Augmented images are new every time.
-    """
+def _behind(network, phases, settings, cache, images) -> Images:
+    """Images as what is frozen in the first of some phases leaves them."""
     units, *way = (frozen_units(network, [phase]) for phase in phases)
-    seen = partial(behind, network, units, settings, cache, way=way)
-    still = settings.augment == "none" and not settings.flips
-    return seen(train) if still else train, seen(val)
+    return behind(network, units, settings, cache, images, way)
 
 
 def validate(network: Network, images: Images, settings: Settings) -> dict[str, float]:
@@ -190,7 +189,9 @@ def _inputs(network, images, order, settings) -> Iterator[tuple[Tensor, Tensor]]
     for batch, labels in batches(images, order, settings.batch):
         batch, labels = batch.to(device), labels.to(device)
         if not images.after:
-            batch = network.prepare(augment(batch, settings.augment, settings.flips))
+            if settings.views is None:
+                batch = augment(batch, settings.augment, settings.flips)
+            batch = network.prepare(batch)
         yield batch, labels
 
 
@@ -208,7 +209,6 @@ def _optimizer(network, phase, settings, multipliers, moments: Moments):
         [{"params": params, "lr": lr, "base": lr} for lr, params in groups.items()],
         lr=0.0,
         weight_decay=0.0 if phase.penalty else decay,
-        fused=network.head.weight.device.type == "cpu",  # one pass over each tensor, not ten
     )
     for name, (parameter, _) in parameters.items():
         if name in moments:
@@ -293,6 +293,7 @@ def check(settings: Settings) -> None:
         "size": (32, 1024),
         "batch": (2, 4096),
         "patience": (1, 10_000),
+        "views": (1, 10_000),
     }
     for setting, (least, most) in {**limits, "train_per_class": (2, 10**9)}.items():
         given, option = getattr(settings, setting), setting.replace("_", "-")

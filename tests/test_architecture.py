@@ -30,6 +30,8 @@ ALLOWED = {
     "losses": {"records", "backbones", "device"},
     "probing": {"records", "backbones", "freezing", "losses"},
     "batches": set(),
+    "probing": {"records", "backbones", "freezing", "device"},
+    "batches": {"augment"},
     "features": {"records", "backbones", "batches", "device"},
     "train": {
         *("records", "backbones", "freezing", "probing", "augment", "device"),

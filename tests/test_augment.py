@@ -49,7 +49,7 @@ def test_a_seed_gives_the_same_pictures_and_another_seed_others(pixels, preset):
     assert drawn[0].equal(drawn[1]) and not drawn[0].equal(drawn[2])
 
 
-def still(n: int, preset: str):
+def still(n: int, preset: str, draw=torch.rand):
     return torch.zeros(n), torch.ones(n), torch.ones(n), torch.zeros(n), torch.zeros(n)
 
 

@@ -8,7 +8,7 @@ import torch
 from conftest import TINY, split, tiny_network
 
 from ftlab import backbones, features, weights
-from ftlab.batches import Features, Split, batches
+from ftlab.batches import Features, Split, batches, seen
 from ftlab.features import behind, frozen_units
 from ftlab.records import Settings
 from ftlab.strategies import STRATEGIES, write_plan
@@ -173,6 +173,32 @@ def test_augmented_images_are_never_taken_from_the_kept_ones(tmp_path):
         for cache in (None, tmp_path)
     )
     assert plain == seen and len(list(tmp_path.glob("*.npy"))) == 1  # validation's
+
+
+@pytest.mark.parametrize("strategy", ["linear_probe", "gradual_last_first", "auto_rgn"])
+def test_training_on_kept_views_is_training_on_drawn_ones_bit_for_bit(strategy, tmp_path):
+    settings = replace(SETTINGS, augment="light", flips=True, views=2)
+    drawn, kept, again = (
+        trained(tiny_network(), strategy, settings, cache) for cache in (None, tmp_path, tmp_path)
+    )
+    assert drawn == kept == again
+    assert drawn != trained(tiny_network(), strategy, replace(settings, views=3))
+
+
+def test_a_probe_passes_each_view_once_however_many_epochs(tmp_path, passes):
+    settings = replace(SETTINGS, augment="light", views=2)
+    plan = write_plan("linear_probe", tiny_network().layout(), 6)
+    list(fit(tiny_network(), plan, TRAIN, VAL, settings, 0, cache=tmp_path))
+    assert sum(passes) == 2 * (len(TRAIN) + 2) + len(VAL) + 2
+
+
+def test_an_image_has_the_same_view_in_any_batch_and_another_in_the_next():
+    views = [seen(TRAIN, replace(SETTINGS, augment="ttl", views=2), 7, epoch) for epoch in range(3)]
+    whole = [view.batch(np.arange(len(TRAIN))) for view in views]
+    alone = torch.cat([views[1].batch(np.array([place])) for place in range(len(TRAIN))])
+    assert torch.equal(whole[1], alone)
+    assert torch.equal(whole[0], whole[2])
+    assert all(not torch.equal(one, other) for one, other in zip(*whole[:2], strict=True))
 
 
 def test_a_file_that_was_not_finished_is_no_file(tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from dataclasses import replace
 
@@ -35,6 +37,20 @@ def test_the_default_name_is_stable_and_tells_questions_apart(home):
     assert ask(home).name == ask(home, ("linear_probe",), (0, 1)).name
     assert ask(home).name != ask(home, settings=replace(QUICK, batch=7)).name
     assert ask(home).name.startswith("bands-")
+
+
+def test_views_that_nobody_asks_for_change_no_name_and_no_older_study(home):
+    folder = ask(home)
+    study, record = studies.read(folder), files.read_json(folder / "study.json")
+    before = study.shared()  # as it was when there were no views
+    assert before["settings"].pop("views") is None
+    text = json.dumps(before, sort_keys=True)
+    assert folder.name == f"bands-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    del record["settings"]["views"]
+    files.write_json(folder / "study.json", record)
+    assert studies.read(folder) == study
+    two = ask(home, settings=replace(QUICK, views=2))
+    assert two != folder and studies.read(two).settings.views == 2
 
 
 def test_the_same_command_extends_and_trains_only_what_is_new(home):

@@ -27,6 +27,7 @@ SETTINGS = {  # an option for each field of Settings, with what its help says
     "schedule": "cosine or constant, in each phase.",
     "augment": "none, light or ttl.",
     "flips": "Mirror images too.",
+    "views": "So many augmented views of each image, in turn; else a new one every epoch.",
     "precision": "float32, bfloat16, or auto: the faster one here.",
     "class_weights": "Weigh rare classes up.",
     "patience": "Epochs without a better one after which the last phase stops.",

@@ -29,12 +29,13 @@ ABOUT = {  # setting -> label, what it means
     "schedule": ("Schedule", "How the rate falls within each phase."),
     "select": ("Best epoch by", "The validation value that picks the epoch to keep."),
     "train_per_class": ("Training images a class", "At most so many; empty: all."),
+    "views": ("Augmented views", "So many of each image, in turn; empty: a new one every epoch."),
     "patience": ("Patience, epochs", "Without a better epoch the last phase stops; empty: never."),
     "weights": ("Starting weights", "random: from scratch, to see what pretraining is worth."),
     "flips": ("Mirror images, too", "Left and right differ in a chest: off by default."),
     "class_weights": ("Weigh rare classes up", "In the loss."),
 }
-OPTIONAL = ("patience", "train_per_class")  # whole numbers that may be left empty
+OPTIONAL = ("patience", "train_per_class", "views")  # whole numbers that may be left empty
 RATES = [("each strategy's default", ""), ("auto", "auto"), "1e-5", "1e-4", "1e-3", "1e-2"]
 
 
