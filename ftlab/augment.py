@@ -44,7 +44,7 @@ def augment(pixels: Tensor, preset: str, flips: bool, draw: Draw = torch.rand) -
     return x.permute(0, 2, 3, 1)
 
 
-def _geometry(n: int, preset: str, draw: Draw) -> tuple[Tensor, ...]:
+def _geometry(n: int, preset: str, draw: Draw = torch.rand) -> tuple[Tensor, ...]:
     """Per image: angle (radians), zoom in x and y (below 1 magnifies), shift in half pictures."""
 
     def uniform(low: float, high: float) -> Tensor:
