@@ -59,7 +59,7 @@ def test_a_geometry_that_moves_nothing_gives_the_picture_back(pixels, monkeypatc
 
 
 def test_a_quarter_turn_is_torchs_own(pixels, monkeypatch):
-    def turned(n, preset):
+    def turned(n, preset, draw):
         angle, *rest = still(n, preset)
         return angle + torch.pi / 2, *rest
 
@@ -69,7 +69,7 @@ def test_a_quarter_turn_is_torchs_own(pixels, monkeypatch):
 
 
 def test_a_zoom_of_half_shows_the_middle_half(monkeypatch):
-    def halved(n, preset):
+    def halved(n, preset, draw):
         angle, zoom_x, zoom_y, *shifts = still(n, preset)
         return angle, zoom_x / 2, zoom_y / 2, *shifts
 
