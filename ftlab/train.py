@@ -83,8 +83,6 @@ def fit(
     start = dict(theta0 or {})
     if not start and any(phase.penalty for phase in plan.phases):
         start = {n: p.detach().clone() for n, p in network.named_parameters()}
-    classes = network.head.out_features
-    weight = class_weights(train.labels, classes) if settings.class_weights else None
     history, first = list(history), 0
     for number, phase in enumerate(plan.phases):
         done, inputs = len(history) - first, {}
@@ -100,7 +98,7 @@ def fit(
                 if name not in inputs:
                     inputs[name] = _behind(network, plan.phases[number:], settings, cache, images)
             pieces = 2 if halved_from is not None and first + local >= halved_from else 1
-            how = settings, start, weight, moments, pieces, stop
+            how = settings, start, moments, pieces, stop
             if not (trained := _epoch(network, phase, local, inputs[shown.key], *how)):
                 return
             loss, lrs, multipliers = trained
@@ -149,7 +147,7 @@ def class_weights(labels: np.ndarray, classes: int) -> Tensor:
     return torch.tensor(len(labels) / (classes * counts), dtype=torch.float32)
 
 
-def _epoch(network, phase, local, images, settings, start, weight, moments, pieces, stop):
+def _epoch(network, phase, local, images, settings, start, moments, pieces, stop):
     """One pass over the training split: (mean loss, rates by stage, multipliers); None: stopped."""
     device = network.head.weight.device
     order = np.random.permutation(len(images))
@@ -165,7 +163,8 @@ def _epoch(network, phase, local, images, settings, start, weight, moments, piec
     if phase.penalty:
         kernels = list(_kernels(network, phase, start))
         penalty = partial(phase.penalty, kernels, network.head.weight)
-    weight = None if weight is None else weight.to(device)
+    classes = network.head.out_features
+    weight = class_weights(images.labels, classes).to(device) if settings.class_weights else None
     how = {"after": images.after, "weight": weight, "penalty": penalty, "pieces": pieces}
     total = torch.zeros((), device=device)
     for step, (x, labels) in enumerate(inputs()):
