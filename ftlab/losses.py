@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -32,7 +34,7 @@ def losses(
 
     Args:
         x: what unit `after` gives for the images (n, ...); labels: (n,), on the network's device.
-        weight: of the classes (C,), as `train.class_weights`. penalty: what is added to the loss.
+        weight: of the classes (C,), as `class_weights`. penalty: what is added to the loss.
     """
     parts = max(1, min(pieces, len(labels) // 2))
     for seen, truth in zip(x.chunk(parts), labels.chunk(parts), strict=True):
@@ -46,3 +48,9 @@ def losses(
 def _mass(labels: Tensor, weight: Tensor | None):
     """What a mean over these images is divided by."""
     return len(labels) if weight is None else weight[labels].sum()
+
+
+def class_weights(labels: np.ndarray, classes: int) -> Tensor:
+    """w_c = N / (C n_c) from the labels (n,) of this training split, (C,)."""
+    counts = np.bincount(labels, minlength=classes).clip(min=1)
+    return torch.tensor(len(labels) / (classes * counts), dtype=torch.float32)

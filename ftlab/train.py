@@ -18,7 +18,7 @@ from .backbones import Network
 from .batches import Images, Split, batches, seen, steps
 from .features import behind, frozen_units
 from .freezing import learning, set_mode
-from .losses import losses
+from .losses import class_weights, losses
 from .metrics import score
 from .probing import multipliers as probe
 from .records import BadInput, Epoch, Phase, Plan, Settings
@@ -139,12 +139,6 @@ def predict(network: Network, images: Images, settings: Settings) -> np.ndarray:
             x = batch.to(device) if images.after else network.prepare(batch.to(device))
             logits.append(network.classify(network.run(x, images.after)).float().cpu())
     return torch.cat(logits).double().softmax(dim=1).numpy()
-
-
-def class_weights(labels: np.ndarray, classes: int) -> Tensor:
-    """w_c = N / (C n_c) from the labels (n,) of this training split, (C,)."""
-    counts = np.bincount(labels, minlength=classes).clip(min=1)
-    return torch.tensor(len(labels) / (classes * counts), dtype=torch.float32)
 
 
 def _epoch(network, phase, local, images, settings, start, moments, pieces, stop):

@@ -29,8 +29,6 @@ ALLOWED = {
     "freezing": {"records", "backbones"},
     "losses": {"records", "backbones", "device"},
     "probing": {"records", "backbones", "freezing", "losses"},
-    "batches": set(),
-    "probing": {"records", "backbones", "freezing", "device"},
     "batches": {"augment"},
     "features": {"records", "backbones", "batches", "device"},
     "train": {

@@ -17,10 +17,11 @@ from ftlab import backbones, weights
 from ftlab.backbones import Network
 from ftlab.batches import batches
 from ftlab.freezing import learning, set_mode
+from ftlab.losses import class_weights
 from ftlab.penalties import L1SP, L2SP
 from ftlab.records import Epoch, Phase, Plan, Settings
 from ftlab.strategies import STRATEGIES, write_plan
-from ftlab.train import SCHEDULES, Diverged, Split, class_weights, fit, predict, steps, validate
+from ftlab.train import SCHEDULES, Diverged, Split, fit, predict, steps, validate
 
 SETTINGS = Settings(epochs=2, size=32, batch=8)
 TRAIN, VAL = split(20, seed=1), split(12, seed=2)
