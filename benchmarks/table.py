@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -215,7 +216,9 @@ def needed(network: Network, plan: Plan, size: int, images: dict[str, int]) -> f
         """An image through what lies above a unit, and back where something learns."""
         with torch.no_grad():
             x = network.run(torch.empty(2, 3, size, size, device="meta"), upto=below)
-        with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(learns):
+        formulas = {torch.ops.aten.convolution_backward: backward}
+        counter = FlopCounterMode(display=False, custom_mapping=formulas)
+        with counter, torch.set_grad_enabled(learns):
             logits = network.classify(network.run(x, below))
             if learns:
                 logits.sum().backward()
@@ -232,6 +235,11 @@ def needed(network: Network, plan: Plan, size: int, images: dict[str, int]) -> f
             total += phase.epochs * min(phase.rates.batches * 32, images["train"]) * 3 * whole
         most = max(most, whole - above)
     return total + (images["train"] + images["val"]) * most + images["test"] * whole
+
+
+def backward(grad, x, weight, *rest, out_shape=None, **_) -> int:
+    """FLOPs of a convolution's gradients; the counter's own formula forgets that it has groups."""
+    return 2 * math.prod(grad) * math.prod(weight[1:]) * sum(rest[-1][:2])
 
 
 def matrix_rate(side: int = 1024) -> float:
