@@ -333,6 +333,12 @@ def test_similarity_waits_for_its_button_and_says_where_the_images_are_missing(l
     assert lab.asked[-1][3:] == (insights.IMAGES, True)
 
 
+def test_where_the_images_are_not_here_the_page_says_what_to_do_before_a_press(lab):
+    lab.datasets = lambda: []
+    figure, text, _ = event(lab, insights.alike, "", "SVCCA", ONE)
+    assert not figure["visible"] and "images of moles are not on this machine" in text
+
+
 def test_the_tab_builds_wires_itself_and_opens_no_endpoint(lab):
     with gr.Blocks() as demo, gr.Tabs():
         with gr.Tab("Inspect") as page:

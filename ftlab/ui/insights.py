@@ -31,6 +31,10 @@ NO_RULE = (
 )
 NO_PAIR = "Flips need two strategies: choose another one above."
 NOT_YET = "Not looked at yet: {n} of {of} runs are known. Press Compare; it takes seconds a run."
+ELSEWHERE = (
+    "The images of {data} are not on this machine. Choose another data set, whatever its classes; "
+    "the Data tab draws one of phantoms (for the study that comes with ftlab, chest X-rays)."
+)
 
 _kept = Kept()
 
@@ -87,9 +91,13 @@ def _strategies(rows: Sequence[Mapping]) -> dict:
 
 def _data(lab, study: str) -> dict:
     """The study's own data set first, then all others on this machine."""
-    own = next(row["data"] for row in lab.studies() if row["study"] == study)
+    own = _own_data(lab, study)
     others = [row["name"] for row in lab.datasets() if row["name"] != own]
     return gr.update(choices=[(f"{own}, its own", OWN), *((n, n) for n in others)], value=OWN)
+
+
+def _own_data(lab, study: str) -> str:
+    return next(row["data"] for row in lab.studies() if row["study"] == study)
 
 
 def drawn(function: Callable, outputs: int) -> Callable:
@@ -155,6 +163,9 @@ def alike(lab, picked: Picked, data: str, view: str, mode: Mode) -> list:
         answer = _similarity(lab, picked, data, mode, known=True)
     except BadInput as error:
         return said_alone(str(error), 3)
+    own = _own_data(lab, picked.study)
+    if not (answer["runs"] or data) and own not in (row["name"] for row in lab.datasets()):
+        return said_alone(ELSEWHERE.format(data=own), 3)
     return _alike(lab, picked, answer, view)
 
 
