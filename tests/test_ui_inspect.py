@@ -266,7 +266,7 @@ def test_the_reference_study_is_picked_with_its_lowest_seed_and_all_strategies(l
     assert said == "" and body["visible"] and not backbone["visible"]
     assert (seed["value"], seed["choices"]) == (0, [0, 1])
     assert strategies["value"] == list(ARMS)
-    assert data["choices"] == [("moles, its own", ""), ("drawn", "drawn")]
+    assert data["choices"] == [("moles, as trained on", ""), ("drawn", "drawn"), ("moles", "moles")]
     assert not searched["visible"], "it is no search"
 
 

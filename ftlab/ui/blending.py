@@ -43,8 +43,11 @@ element.addEventListener('input', event => {
         part.hidden = part.dataset.alpha !== event.target.value;
     event.target.setAttribute('aria-valuetext', 'alpha ' + event.target.value / 10);
 });
+let resting;
 element.addEventListener('change', event => {
-    trigger('select', {index: Number(event.target.value), value: null});
+    clearTimeout(resting);
+    const index = Number(event.target.value);
+    resting = setTimeout(() => trigger('select', {index, value: null}), 250);
 })"""
 
 _kept = Kept()
@@ -52,7 +55,7 @@ _kept = Kept()
 
 def build() -> SimpleNamespace:
     """The folded part of the tab, in the current layout."""
-    ui = SimpleNamespace()
+    ui = SimpleNamespace(place=gr.State(ALPHAS.index(START)))
     with gr.Accordion("Between the pretrained network and a fine-tuned one (WiSE-FT)", open=False):
         gr.HTML(ABOUT.format(term("WiSE-FT", "The average")))
         with gr.Row():
@@ -83,10 +86,15 @@ def wire(lab, ui: SimpleNamespace, asked: Sequence, **networks) -> None:
     )
 
     @told
-    def look(shown, study, method, target, run, event: gr.SelectData) -> str:
-        return _look(lab, shown, study, method, target, run, ALPHAS[event.index])
+    def look(shown, study, method, target, run, place: int) -> str:
+        return _look(lab, shown, study, method, target, run, ALPHAS[place])
 
-    ui.slider.select(look, [*asked, ui.run], ui.map, **networks)
+    def rest(event: gr.SelectData) -> int:
+        return event.index
+
+    # In two steps: an event that waits for another one comes without what it was told.
+    rests = ui.slider.select(rest, None, ui.place, show_progress="hidden", api_visibility="private")
+    rests.success(look, [*asked, ui.run, ui.place], ui.map, **networks)
 
 
 def choices(lab, study: str, chosen: str | None) -> tuple:
@@ -175,7 +183,8 @@ def curve(answer: Mapping, caption: str) -> Chart:
     figure.update_yaxes(title_text="probability, %", range=[-3, 103])
     for place in dict.fromkeys((last, first)):
         y = 100 * points[-1]["probs"][place]
-        figure.add_annotation(say(1.04, y, short(classes[place], 14), yanchor="middle"))
+        name = short(classes[place], 14)
+        figure.add_annotation(say(1.02, y, name, xref="paper", yanchor="middle"))
     reading = (
         "A line is a class: on the left what the linear probe says, on the right the fine-tuned "
         "run; a line that turns early says that a little fine-tuning is enough. "

@@ -90,10 +90,10 @@ def _strategies(rows: Sequence[Mapping]) -> dict:
 
 
 def _data(lab, study: str) -> dict:
-    """The study's own data set first, then all others on this machine."""
-    own = _own_data(lab, study)
-    others = [row["name"] for row in lab.datasets() if row["name"] != own]
-    return gr.update(choices=[(f"{own}, its own", OWN), *((n, n) for n in others)], value=OWN)
+    """The study's own data set as it was trained on, then all that are on this machine now."""
+    names = [row["name"] for row in lab.datasets()]
+    choices = [(f"{_own_data(lab, study)}, as trained on", OWN), *((name, name) for name in names)]
+    return gr.update(choices=choices, value=OWN)
 
 
 def _own_data(lab, study: str) -> str:
