@@ -21,8 +21,9 @@ DRIFTS = {  # what the drift can be of -> kind in the lab's answer
 ALIKE: dict[str, tuple[Callable[[Mapping], float | None], str]] = {  # measure -> value, reading
     "SVCCA": (
         lambda row: row["svcca"]["area"],
-        "SVCCA is 1 where a stage sees as before up to a linear map, and 0 where it agrees no more "
-        "than two unrelated networks would; images have much in common, see SVCCA, unpaired.",
+        "SVCCA is how far a stage agrees with the pretrained one, up to a linear map, above what "
+        "two unrelated ones would: 0 is no more than that, and an unchanged stage falls short of 1 "
+        "by what they would. Images have much in common: see SVCCA, unpaired.",
     ),
     "SVCCA, unpaired": (
         lambda row: row["svcca"]["unpaired"],
