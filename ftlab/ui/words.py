@@ -83,8 +83,8 @@ TERMS = {  # one sentence each; tabs show them on hover, on focus and in the lis
     "strategy": "Which parts of the pretrained network learn when, at which rate.",
     "study": "Runs that belong together: one data set, some backbones, strategies and seeds.",
     "SVCCA": (
-        "How much of what a stage sees is a linear map of what the other network's sees, above what "
-        "unrelated networks would give: 0 is no more than by chance (Raghu et al. 2017)."
+        "How much of what a stage sees is a linear map of what the other network's sees, above "
+        "what unrelated networks would give: 0 is no more than by chance (Raghu et al. 2017)."
     ),
     "WiSE-FT": (
         "The average of the weights of a fine-tuned network and of the pretrained one under a "
