@@ -212,6 +212,20 @@ def test_no_tab_is_cut_off_or_less_accessible_than_gradio(browser, address, bare
         assert ours(violations(page), bare) == []
 
 
+def test_what_a_strategy_froze_is_exactly_0_in_the_heat_map_of_the_inspect_tab(browser, address):
+    with visiting(browser, address) as page:
+        filled(page, "Inspect")
+        open_tab(page, "Weights")
+        page.locator(".js-plotly-plot:visible").wait_for()
+        page.get_by_text("The numbers as a table").click()
+        rows = page.locator(".ft-chart-text:visible tbody tr").all_inner_texts()
+        cells = {row.split()[0]: row.split()[1:] for row in rows}
+        assert len(cells) == SHIPPED
+        assert cells["linear_probe"][:-1] == ["0"] * 5 and float(cells["linear_probe"][-1]) > 0
+        assert all(float(cell) > 0 for cell in cells["full"])
+        assert "surgical-ftlab_mini-s0" in page.locator(".ft-muted:visible").all_inner_texts()[1]
+
+
 def test_the_api_page_names_the_endpoints(browser, address):
     with visiting(browser, address) as page:
         page.get_by_role("button", name="Use via API").click()
