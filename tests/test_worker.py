@@ -173,18 +173,22 @@ STUB = """
 import os, signal, sys, types
 from pathlib import Path
 import ftlab
-from ftlab import files, runs, studies, tuning, worker
+from ftlab import files, runs, tuning, worker
 
-def train(folder, cell, stop):
+def prepare(folder, study, home):
+    return types.SimpleNamespace(folder=folder, study=study)
+
+def train(context, cell, stop):
+    folder = context.folder
     if os.environ["DEADLY"] == cell.name:
         os.kill(os.getpid(), signal.SIGKILL)
-    lr = cell.candidate or tuning.chosen_lr(folder, studies.read(folder), cell)
+    lr = cell.candidate or tuning.chosen_lr(folder, context.study, cell)
     runs.start(cell.folder(folder), {"knobs": {"lr": lr}})
     files.write_json(cell.folder(folder) / "result.json", {"selected": 1.0, "seconds": 0.0})
     yield {"event": "finished", "run": cell.name}
 
 ftlab.training = sys.modules["ftlab.training"] = types.ModuleType("ftlab.training")
-ftlab.training.prepare, ftlab.training.train = lambda folder, study, home: folder, train
+ftlab.training.prepare, ftlab.training.train = prepare, train
 sys.exit(worker.main(Path(sys.argv[1])))
 """
 
