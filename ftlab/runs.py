@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .backbones import Network
-    from .train import Moments
+    from .optimizers import Moments
 
 
 def fail(folder: Path, reason: str) -> None:

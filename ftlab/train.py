@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,15 +20,10 @@ from .features import behind, frozen_units
 from .freezing import learning, set_mode
 from .losses import class_weights, losses
 from .metrics import score
+from .optimizers import OPTIMIZERS, Moments, optimizer_of, remember
 from .probing import multipliers as probe
 from .records import BadInput, Epoch, Phase, Plan, Settings
 
-FUSED = devices.pick().type == "cpu"  # Adam in one pass over each tensor; SGD's needs all momenta
-OPTIMIZERS: dict[str, Callable] = {
-    "adam": partial(torch.optim.Adam, fused=FUSED),
-    "adamw": partial(torch.optim.AdamW, fused=FUSED),
-    "sgd": lambda groups, **knobs: torch.optim.SGD(groups, momentum=0.9, **knobs),
-}
 SCHEDULES: dict[str, Callable[[float], float]] = {  # progress within the phase, 0 to 1 -> factor
     "constant": lambda done: 1.0,
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
@@ -38,9 +33,6 @@ SELECT = {  # which validation value is best, so that more is better
     "average_precision": lambda val: (val["average_precision"], -val["loss"]),
     "loss": lambda val: (-val["loss"],),
 }
-ADAMW_DECAY = 0.01
-
-Moments = MutableMapping[str, dict[str, Tensor]]  # parameter name -> optimizer state
 
 
 class Diverged(ArithmeticError):
@@ -80,9 +72,7 @@ def fit(
         Diverged: NaN or infinite loss or validation output.
     """
     moments = {} if moments is None else moments
-    start = dict(theta0 or {})
-    if not start and any(phase.penalty for phase in plan.phases):
-        start = {n: p.detach().clone() for n, p in network.named_parameters()}
+    start = theta0 or {n: p.detach().clone() for n, p in network.named_parameters()}
     history, first = list(history), 0
     for number, phase in enumerate(plan.phases):
         done, inputs = len(history) - first, {}
@@ -152,7 +142,7 @@ def _epoch(network, phase, local, images, settings, start, moments, pieces, stop
     set_mode(network, phase)
     if rule and rule.faithful:
         moments.clear()
-    optimizer = _optimizer(network, phase, settings, multipliers, moments)
+    optimizer = optimizer_of(network, phase, settings, multipliers, moments)
     penalty = None
     if phase.penalty:
         kernels = list(_kernels(network, phase, start))
@@ -172,7 +162,7 @@ def _epoch(network, phase, local, images, settings, start, moments, pieces, stop
             loss.backward()
             total += loss.detach() * len(labels)
         optimizer.step()
-    _remember(network, phase, optimizer, moments)
+    remember(network, phase, optimizer, moments)
     return float(total) / len(images), _rates_by_stage(network, phase, multipliers), multipliers
 
 
@@ -186,34 +176,6 @@ def _inputs(network, images, order, settings) -> Iterator[tuple[Tensor, Tensor]]
                 batch = augment(batch, settings.augment, settings.flips)
             batch = network.prepare(batch)
         yield batch, labels
-
-
-def _optimizer(network, phase, settings, multipliers, moments: Moments):
-    """An optimizer over exactly what learns, its state taken from the moments where they have it.
-
-    Weight decay is off under a penalty: it pulls to 0, the penalty to theta_0.
-    """
-    groups: dict[float, list[nn.Parameter]] = {}
-    parameters = learning(network, phase)
-    for name, (parameter, lr) in parameters.items():
-        groups.setdefault(lr * multipliers.get(name, 1.0), []).append(parameter)
-    decay = phase.weight_decay or (ADAMW_DECAY if settings.optimizer == "adamw" else 0.0)
-    optimizer = OPTIMIZERS[settings.optimizer](
-        [{"params": params, "lr": lr, "base": lr} for lr, params in groups.items()],
-        lr=0.0,
-        weight_decay=0.0 if phase.penalty else decay,
-    )
-    for name, (parameter, _) in parameters.items():
-        if name in moments:
-            optimizer.state[parameter] = moments[name]
-    return optimizer
-
-
-def _remember(network, phase, optimizer, moments: Moments) -> None:
-    moments.clear()
-    for name, (parameter, _) in learning(network, phase).items():
-        if parameter in optimizer.state:
-            moments[name] = optimizer.state[parameter]
 
 
 def _kernels(network, phase, start) -> Iterator[tuple[Tensor, Tensor]]:

@@ -29,11 +29,12 @@ ALLOWED = {
     "freezing": {"records", "backbones"},
     "losses": {"records", "backbones", "device"},
     "probing": {"records", "backbones", "freezing", "losses"},
+    "optimizers": {"records", "backbones", "freezing", "device"},
     "batches": {"augment"},
     "features": {"records", "backbones", "batches", "device"},
     "train": {
         *("records", "backbones", "freezing", "probing", "augment", "device"),
-        *("batches", "features", "losses", "metrics"),
+        *("batches", "features", "losses", "metrics", "optimizers"),
     },
     "metrics": set(),
     "statistics": {"metrics"},
@@ -83,6 +84,7 @@ HEAVY_HERE |= {
     "cuts",
     "looking",
     "batchnorm",
+    "optimizers",
     "export",
 }
 

@@ -29,8 +29,8 @@ METRICS = {
     "ece",
 }
 COMMANDS = """strategies backbones plan datasets studies runs import check compare train demo status
-stop delete worker search predict explain evaluate similarity drift average fetch serve users
-doctor""".split()
+stop delete worker search predict explain evaluate similarity drift maps average report card
+export fetch serve users doctor""".split()
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .. import console, looks
+from .. import console
 from . import Json, Study, command, counter, lab
 from .inspection import say_absent
 
@@ -17,10 +17,8 @@ def maps(
     study: Study,
     images: Annotated[
         int, typer.Option(help="At most so many test images, with a lesion where any has a mask.")
-    ] = looks.IMAGES,
-    road: Annotated[
-        int, typer.Option(help="Of those, scored by removing pixels; slow.")
-    ] = looks.ROAD,
+    ] = 120,
+    road: Annotated[int, typer.Option(help="Of those, scored by removing pixels; slow.")] = 20,
     method: Annotated[str, typer.Option(help="As of `ftlab explain`.")] = "gradcam",
     json: Json = False,
 ):
@@ -28,6 +26,8 @@ def maps(
 
     Scores are kept with the runs, so that the same command goes on, and `status` shows them.
     """
+    from ..looks import SCORES
+
     answer = lab().maps(study, images, road, method, progress=counter("looked at"))
     if json:
         return console.emit(answer)
@@ -42,7 +42,7 @@ def maps(
         "peak inside %": lambda r: console.percent(r["pointing"]),
         "ROAD, points": lambda r: console.percent(r["road"]),
     }
-    for head, score in zip(list(columns)[-3:], looks.SCORES, strict=True):
+    for head, score in zip(list(columns)[-3:], SCORES, strict=True):
         if not any(row[score] for row in answer["rows"]):
             del columns[head]
     console.table(answer["rows"], columns)
