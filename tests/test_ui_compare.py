@@ -129,7 +129,7 @@ class FakeLab:
             for a in alphas
         ]
         who = {"run": run, "strategy": "full", "backbone": "tiny", "seed": 0}
-        return {"classes": CLASSES, **who, "points": points}
+        return {"classes": CLASSES, **who, "statistics": 0, "points": points}
 
     def study_folder(self, study):
         return self.folder / "checkpoints" / study

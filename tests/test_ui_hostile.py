@@ -129,7 +129,7 @@ def blended(name: str) -> dict:
     """An answer of `lab.blend` whose classes and strategy are called so."""
     points = [{"alpha": a, "probs": [a, 1 - a], "target": name} for a in blending.ALPHAS]
     who = {"strategy": name, "backbone": name, "seed": 0}
-    return {"classes": [name, f"{name}2"], **who, "points": points}
+    return {"classes": [name, f"{name}2"], **who, "statistics": 0, "points": points}
 
 
 def compared(name: str, folder: Path) -> dict[str, str]:
