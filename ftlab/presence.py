@@ -77,9 +77,10 @@ def process_start(pid: int) -> float | None:
     """When a process started, in clock ticks since boot; None if it is not there (any more)."""
     try:
         state, *numbers = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        threads = len(os.listdir(f"/proc/{pid}/task"))  # of a dying one the last hold its locks
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return None if state in "ZX" else float(numbers[18])
+    return None if state in "ZX" and threads < 2 else float(numbers[18])
 
 
 def cpu_seconds(pid: int) -> float | None:
