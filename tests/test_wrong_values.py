@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +24,8 @@ ALL = os.environ.get("FTLAB_ALL_VALUES")  # every value to every event, not one 
 SECONDS = 30  # for one answer, on a machine that may be busy
 FILE = '"meta": {"_type": "gradio.FileData"}'
 JSON = {"content-type": "application/json"}
-MACHINE = ("/tmp/", "/root/", "/home/", "site-packages")  # no refusal says where something lies
+PLACES = {tempfile.gettempdir(), Path.home(), Path(__file__).parent.parent, sys.prefix}
+MACHINE = (*map(str, PLACES), "site-packages")  # no refusal says where something lies
 VALUES = {  # as JSON
     "nothing": "null",
     "a number": "1e308",

@@ -107,6 +107,7 @@ def _thin(runs: Sequence[Mapping]) -> list[str]:
 
 
 def say_absent(answer: Mapping) -> None:
+    """Name the runs that were left out because their weights are not here."""
     if absent := answer["without_weights"]:
         more = f" and {len(absent) - NAMED} more" if len(absent) > NAMED else ""
         console.say(f"Without weights here: {', '.join(absent[:NAMED])}{more}.")

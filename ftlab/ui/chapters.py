@@ -13,6 +13,7 @@ SIDE = 128  # pixels of the longer one of an image or map: five stand side by si
 
 
 def leaderboard(found: Found) -> Iterator[str]:
+    """The table with intervals and paired differences, and both as dots."""
     shown = board.table(board.rows(found.cells))
     lines = shown["metadata"]["display_value"]
     rests = "; ".join(dict.fromkeys(f"{basis(c.rows)}, {rates(c.board)}" for c in found.cells))
@@ -39,6 +40,7 @@ def where_to_cut(found: Found) -> Iterator[str]:
 
 
 def learning(found: Found) -> Iterator[str]:
+    """Validation over epochs, for each backbone that trained."""
     view = next(iter(curves.LEARNING))
     for cell in found.cells:
         runs = [run for run in found.answer["runs"] if run["backbone"] == cell.backbone]
@@ -47,6 +49,7 @@ def learning(found: Found) -> Iterator[str]:
 
 
 def confusion(found: Found) -> Iterator[str]:
+    """A grid of counts for each strategy, its seeds together."""
     yield (
         "<p>A line is a true class, a column what it was called, of all seeds together; the "
         "diagonal is right. The stronger the colour, the larger the share of the true class.</p>"
@@ -74,12 +77,14 @@ def _tiles(line: Sequence[int]) -> Iterator[str]:
 
 
 def by_class(found: Found) -> Iterator[str]:
+    """Sensitivity and specificity of each class with intervals."""
     for cell, rows, pair in _pairs(found):
         names = found.study.classes
         yield chart(classes.per_class(rows, pair, names, f"{cell.name} · {_pooled(cell)}"))
 
 
 def calibration(found: Found) -> Iterator[str]:
+    """Confidence against accuracy of two strategies of each backbone."""
     for cell, rows, pair in _pairs(found):
         yield chart(curves.reliability(rows, pair, f"{cell.name} · {_pooled(cell)}"))
 
@@ -101,6 +106,7 @@ def _pooled(cell: Cell) -> str:
 
 
 def disagreements(found: Found) -> Iterator[str]:
+    """The test images on which votes differ most, with pixels and maps where they are here."""
     if not found.hard:
         yield "<p>The strategies give the same probabilities for every test image, or one alone."
         yield " has finished.</p>"
@@ -137,6 +143,7 @@ def _hard(hard: Hard) -> str:
 
 
 def cost(found: Found) -> Iterator[str]:
+    """Quality against each cost, for each backbone."""
     for cell in found.cells:
         if any(row["balanced_accuracy"]["mean"] is not None for row in cell.rows):
             yield from (chart(costs.cost(cell, axis)) for axis in costs.COSTS)

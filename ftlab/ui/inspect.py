@@ -9,11 +9,8 @@ import gradio as gr
 
 from ..modes import Mode
 from . import changes, insights
-from .parts import term, told
+from .parts import PRIVATE, radio, term, told
 
-# What is chosen last is what is shown in the end. No choice may ask the server for two things:
-# where two wait for each other, Gradio asks for both again and again.
-PRIVATE = dict(api_visibility="private", show_progress="minimal", trigger_mode="always_last")
 WORDS = ("drift", "SVCCA", "CKA", "flip", "rate rule", "frozen")
 
 
@@ -114,7 +111,7 @@ def _layout() -> SimpleNamespace:
             with gr.Tab("Plan and course"):
                 ui.plans = [gr.HTML(), _file()]
             with gr.Tab("Weights"):
-                ui.kind = _radio(changes.DRIFTS, "Of")
+                ui.kind = radio(changes.DRIFTS, "Of")
                 ui.drift = _chart()
             with gr.Tab("What stages see"):
                 _similarity(ui)
@@ -130,7 +127,7 @@ def _layout() -> SimpleNamespace:
 
 def _similarity(ui: SimpleNamespace) -> None:
     with gr.Row():
-        ui.measure = _radio(changes.ALIKE, "How alike each stage and the pretrained one see")
+        ui.measure = radio(changes.ALIKE, "How alike each stage and the pretrained one see")
         ui.data = gr.Dropdown(
             [],
             label="Images of",
@@ -138,10 +135,6 @@ def _similarity(ui: SimpleNamespace) -> None:
         )
         ui.compare = gr.Button("Compare", variant="primary", scale=0, min_width=130)
     ui.alike = _chart()
-
-
-def _radio(options, label: str) -> gr.Radio:
-    return gr.Radio(list(options), value=next(iter(options)), label=label)
 
 
 def _chart() -> list:

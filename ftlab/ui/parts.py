@@ -21,6 +21,9 @@ from . import words
 from .text import NONE, amount, duration, empty, esc, interval, percent, points, term  # noqa: F401
 
 KEPT_SECONDS = 3600  # a file made for a download, or unpacked from an upload, stays so long
+# What is chosen last is what is shown in the end. No choice may ask the server for two things:
+# where two wait for each other, Gradio asks for both again and again.
+PRIVATE = dict(api_visibility="private", show_progress="minimal", trigger_mode="always_last")
 log = logging.getLogger("ftlab.ui")
 
 
@@ -53,6 +56,11 @@ def refusal(sentence: str) -> gr.Error:
 def spoken(sentence: str) -> str:
     """A sentence that names an option of the command line, as whoever has none should read it."""
     return re.sub(r"(?<!\w)--(?=[a-z])", "", sentence)
+
+
+def radio(options: Sequence[str] | Mapping, label: str) -> gr.Radio:
+    """A choice of views, the first one chosen."""
+    return gr.Radio(list(options), value=next(iter(options)), label=label)
 
 
 # --- downloads -----------------------------------------------------------------------------------

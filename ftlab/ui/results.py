@@ -9,11 +9,8 @@ import gradio as gr
 
 from ..modes import Mode
 from . import answers, costs, curves, ranking, takeaway
-from .parts import empty, told
+from .parts import PRIVATE, empty, radio, told
 
-# What is chosen last is what is shown in the end. No choice may ask the server for two things:
-# where two wait for each other, Gradio asks for both again and again.
-PRIVATE = dict(api_visibility="private", show_progress="minimal", trigger_mode="always_last")
 PICK = empty("No study picked", "Pick one above, or several to hold them side by side.")
 
 
@@ -102,22 +99,18 @@ def _layout() -> SimpleNamespace:
         with gr.Tab("Leaderboard"):
             _leaderboard(ui)
         with gr.Tab("Learning curves"):
-            ui.epochs = _radio(curves.LEARNING, "What the curves show")
+            ui.epochs = radio(curves.LEARNING, "What the curves show")
             ui.learning = _chart()
         with gr.Tab("Classes and curves"):
             _two_strategies(ui)
         with gr.Tab("Cost"):
-            ui.axis = _radio(costs.COSTS, "Cost")
+            ui.axis = radio(costs.COSTS, "Cost")
             ui.cost = _chart()
         with gr.Tab("Disagreements"):
             _hard_images(ui)
         with gr.Tab("Take away"):
             ui.away = takeaway.layout()
     return ui
-
-
-def _radio(options, label: str) -> gr.Radio:
-    return gr.Radio(list(options), value=next(iter(options)), label=label)
 
 
 def _chart() -> list:
@@ -140,7 +133,7 @@ def _leaderboard(ui: SimpleNamespace) -> None:
     with gr.Row():
         caption = gr.HTML()
         file = gr.DownloadButton("Download (CSV)", size="sm", scale=0, min_width=150)
-    ui.view = _radio(ranking.VIEWS, "What the dots show")
+    ui.view = radio(ranking.VIEWS, "What the dots show")
     ui.dots = _chart()
     ui.tables = [table, caption, file, heat_part, *heat]
 

@@ -19,6 +19,7 @@ CORNERS = {  # of a mark, in halves of its size
 
 
 def rule(x0, y0, x1, y1, colour: str, width: float = 1, dashed: str = "") -> str:
+    """A straight line between two pixels; dashed: as of `dashed`."""
     return (
         f'<line x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}" '
         f'stroke="{esc(colour)}" stroke-width="{width}"{dashed}/>'
@@ -26,11 +27,17 @@ def rule(x0, y0, x1, y1, colour: str, width: float = 1, dashed: str = "") -> str
 
 
 def dashed(line: Mapping) -> str:
+    """The attribute that breaks a line as a Plotly line's dash does; nothing for a solid one."""
     dashes = DASHES[line.get("dash", "solid")]
     return f' stroke-dasharray="{dashes}"' if dashes else ""
 
 
 def marker(trace: Mapping, i: int, px: float, py: float) -> str:
+    """The mark of a trace's point number i, at a pixel.
+
+    Raises:
+        ValueError: a symbol that is not drawn here.
+    """
     look = trace.get("marker", {})
     colour, symbol, size = (
         _each(look.get(key, default), i)
