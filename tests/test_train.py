@@ -17,7 +17,6 @@ from ftlab import backbones, weights
 from ftlab.backbones import Network
 from ftlab.batches import batches
 from ftlab.freezing import learning, set_mode
-from ftlab.losses import class_weights
 from ftlab.penalties import L1SP, L2SP
 from ftlab.records import Epoch, Phase, Plan, Settings
 from ftlab.strategies import STRATEGIES, write_plan
@@ -308,38 +307,6 @@ def test_faithful_rate_rules_build_adam_anew_every_epoch(mode, epochs):
     assert int(moments["head.weight"]["step"]) == epochs * steps(len(TRAIN), SETTINGS.batch)
 
 
-@pytest.mark.parametrize("strategy, given", [("full", {}), ("l2_sp", {}), ("auto_rgn", {})])
-@pytest.mark.parametrize("class_weights", [False, True])
-def test_two_halves_of_a_batch_take_the_step_of_the_whole(strategy, given, class_weights):
-    """Where every image is seen alone: BatchNorm at its stored statistics. 20 images in 3 batches:
-    halves of 4 and 3."""
-    plan = write_plan(strategy, tiny_network().layout(), 2, lr=0.1, **given)
-    plan = Plan(tuple(replace(phase, eval_batchnorm=True) for phase in plan.phases))
-    settings = replace(SETTINGS, optimizer="sgd", batch=7, class_weights=class_weights)
-    whole, halved, mixed = tiny_network(), tiny_network(), tiny_network()
-    one = train(whole, plan, settings)
-    two = train(halved, plan, settings, halved_from=0)
-    late = train(mixed, plan, settings, halved_from=1)
-    for name, tensor in bits(whole).items():
-        assert torch.allclose(bits(halved)[name], tensor, atol=1e-6), name
-    assert not bits(whole)["head.weight"].equal(tiny_network().head.weight)
-    assert not same(bits(halved), bits(whole)), "else they were not halves"
-    assert [e.train_loss for e in two] == pytest.approx([e.train_loss for e in one], abs=1e-6)
-    assert two[1].rates == pytest.approx(one[1].rates, rel=1e-4)
-    assert numbers(late)[0] == numbers(one)[0] and not same(bits(mixed), bits(whole))
-
-
-def test_in_halves_batchnorm_sees_half_of_the_images_and_never_a_single_one():
-    seen, network = [], tiny_network()
-    norm = next(m for m in network.modules() if isinstance(m, nn.BatchNorm2d))
-    norm.register_forward_pre_hook(lambda m, x: seen.extend([len(x[0])] * m.training))
-    plan = write_plan("full", network.layout(), 1)
-    for batch, halves in ((8, [4, 3, 4, 3, 3, 3]), (5, [3, 2] * 4), (3, [3, 3, 3, 3, 3, 3, 2])):
-        train(network, plan, replace(SETTINGS, batch=batch), halved_from=0)
-        assert seen == halves
-        seen.clear()
-
-
 def test_closing_the_iterator_stops_training():
     network = tiny_network()
     epochs = fit(network, write_plan("full", network.layout(), 9), TRAIN, VAL, SETTINGS, 0)
@@ -401,26 +368,6 @@ def test_a_loss_that_is_not_a_number_is_said_and_not_recorded():
     plan = write_plan("full", network.layout(), 3, lr=1e30)
     with pytest.raises(Diverged, match="try a smaller one"):
         train(network, plan, replace(SETTINGS, optimizer="sgd"))
-
-
-def test_class_weights_are_the_inverse_frequencies_of_the_training_split():
-    labels = np.array([0, 0, 0, 1, 1, 2])
-    assert class_weights(labels, 3).tolist() == pytest.approx([6 / 9, 6 / 6, 6 / 3])
-    assert class_weights(labels, 4)[3] == 6 / 4  # a class without images does not divide by zero
-
-
-def test_class_weights_enter_the_loss():
-    data, network = split(12), tiny_network()
-    data = replace(data, labels=np.array([0] * 9 + [1] * 3))
-    phase = replace(write_plan("linear_probe", network.layout(), 1, lr=1e-9).phases[0])
-    with torch.no_grad():
-        logits = network.eval()(network.prepare(torch.from_numpy(data.pixels)))
-    expected = F.cross_entropy(
-        logits, torch.from_numpy(data.labels), torch.tensor([12 / 18, 12 / 6])
-    )
-    settings = replace(SETTINGS, batch=12, class_weights=True)
-    (epoch,) = fit(network, Plan((phase,)), data, data, settings, 0)
-    assert epoch.train_loss == pytest.approx(expected.item(), abs=1e-5)
 
 
 def test_schedules_by_hand():

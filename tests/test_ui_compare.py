@@ -8,11 +8,11 @@ import re
 import threading
 import zipfile
 from io import BytesIO
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from browser import chromium, lacking, visiting
+from comparing import CLASSES, MASKED, SAID, FakeLab, text
 from PIL import Image
 
 gr = pytest.importorskip("gradio")
@@ -20,125 +20,8 @@ gr = pytest.importorskip("gradio")
 from ftlab import maps  # noqa: E402, with gradio
 from ftlab.modes import ONE, Mode  # noqa: E402
 from ftlab.records import BadInput  # noqa: E402
-from ftlab.ui import blending, cards, compare, comparison, pictures  # noqa: E402
+from ftlab.ui import cards, compare, comparison, pictures  # noqa: E402
 from ftlab.ui.comparison import Shown  # noqa: E402
-
-CLASSES = ["normal", "nodule"]
-MASKED = 9  # the test image that has a mask
-SAID = {"full": [0.1, 0.9], "linear_probe": [0.8, 0.2], "l2_sp": [0.3, 0.7]}
-
-
-class FakeLab:
-    """Three strategies of a reference study, of which one has two seeds; a drawing as example."""
-
-    def __init__(self, folder):
-        self.folder, self.asked = folder, []
-        Image.fromarray(np.full((40, 60, 3), 90, np.uint8)).save(folder / "example.png")
-        mask = np.zeros((40, 60), np.uint8)
-        mask[10:20, 30:50] = 255
-        Image.fromarray(mask).save(folder / "mask.png")
-
-    def strategies(self):
-        return [{"name": n, "summary": f"About {n}.", "source": "A paper"} for n in SAID]
-
-    def methods(self):
-        return [
-            {"name": "gradcam", "summary": "by gradients", "slow": False},
-            {"name": "scorecam", "summary": "by scores", "slow": True},
-        ]
-
-    def studies(self):
-        kept = {"classes": CLASSES, "data": "chest"}
-        return [{"study": name, **kept} for name in ("another", "reference", "unfinished")]
-
-    def runs(self):
-        def row(study, name, seed, state="finished"):
-            run = f"{name}-tiny-s{seed}"
-            who = {"run": run, "strategy": name, "backbone": "tiny", "seed": seed}
-            return {"study": study, **who, "state": state, "seconds": 75.0}
-
-        rows = [row("reference", name, 0) for name in SAID]
-        rows += [row("reference", "full", 1), row("another", "full", 0)]
-        return [*rows, row("unfinished", "full", 0, "running")]
-
-    def status(self, study):
-        interval = {"mean": 0.814, "low": 0.782, "high": 0.841}
-        rows = [
-            {"strategy": name, "backbone": "tiny", "balanced_accuracy": interval} for name in SAID
-        ]
-        return {"leaderboard": {"rows": rows}}
-
-    def examples(self):
-        file, mask = self.folder / "example.png", self.folder / "mask.png"
-        labels = [("chest_xray", "normal"), ("chest_xray", "nodule"), ("brain_mri", "glioma")]
-        return [{"modality": m, "label": x, "file": file, "mask": mask} for m, x in labels]
-
-    def picture(self, path):
-        try:
-            return {"pixels": np.asarray(Image.open(path).convert("RGB")), "notes": []}
-        except OSError:
-            raise BadInput(f"{path.name}: not an image this program reads") from None
-
-    def explain(self, image, study, *, method, target, chosen, mask=None):
-        self.asked.append((image.name, study, method, target, chosen, mask))
-        found = np.zeros((8, 8), np.float32)
-        found[0, 0] = 1
-        runs = [
-            {
-                "run": run,
-                "strategy": run.split("-")[0],
-                "backbone": "tiny",
-                "probs": SAID[run.split("-")[0]],
-                "target": target or "nodule",
-                "native": [2, 3],
-                "mask": {"energy": 0.25} if mask else None,
-                "saliency": SimpleNamespace(map=found * bool(peak), peak=peak),
-            }
-            for run, peak in zip(chosen, (4.0, 1.0, 0.0), strict=False)
-        ]
-        return {"classes": CLASSES, "notes": ["the first of 2 frames was used"], "runs": runs} | {
-            "without_weights": ["gone-tiny-s0"]
-        }
-
-    def predict(self, images, study):
-        runs = [{"run": f"{n}-tiny-s0", "strategy": n, "backbone": "tiny"} for n in SAID]
-        runs = [{**run, "probs": SAID[run["strategy"]]} for run in runs]
-        runs.append({**runs[0], "run": "full-tiny-s1"})
-        return {"classes": CLASSES, "images": [{"runs": runs} for _ in images]}
-
-    def consensus(self, predictions, study):
-        assert study == "reference" and predictions["classes"] == CLASSES
-        votes = sum(run["probs"][1] > 0.5 for run in predictions["runs"])
-        of = len(predictions["runs"])
-        return {"class": "nodule", "agree": votes, "of": of, "mean_probability": 0.6} | {
-            "disagreement": 0.3,
-            "more_than": 0.9,
-        }
-
-    def blends(self, study):
-        who = {"strategy": "full", "backbone": "tiny", "probe": "linear_probe-tiny-s0"}
-        return [{"run": f"full-tiny-s{seed}", "seed": seed, **who} for seed in (1, 0)]
-
-    def blend(self, image, study, run, alphas, method=None, target=None):
-        self.asked.append((image.name, run, tuple(alphas), method, target))
-        found = np.zeros((8, 8), np.float32)
-        found[7, 7] = 1
-        points = [
-            {"alpha": a, "probs": [0.8 - 0.7 * a, 0.2 + 0.7 * a], "target": target or "nodule"}
-            | {"saliency": SimpleNamespace(map=found, peak=1.0) if method else None}
-            for a in alphas
-        ]
-        who = {"run": run, "strategy": "full", "backbone": "tiny", "seed": 0}
-        return {"classes": CLASSES, **who, "statistics": 0, "points": points}
-
-    def study_folder(self, study):
-        return self.folder / "checkpoints" / study
-
-    def test_image(self, study, index):
-        file, mask = self.folder / "example.png", self.folder / "mask.png"
-        pixels = np.asarray(Image.open(file))
-        mask = mask if index == MASKED else None
-        return {"pixels": pixels, "truth": "normal", "file": file, "mask": mask}
 
 
 @pytest.fixture
@@ -149,11 +32,6 @@ def lab(tmp_path):
 @pytest.fixture
 def example(lab):
     return comparison.first(comparison.examples(lab, "reference"))
-
-
-def text(html):
-    without_tips = re.sub(r'<span class="ft-tip".*?</span>', "", html)
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", without_tips))
 
 
 def picture(uri):
@@ -341,45 +219,6 @@ def test_places_are_named(row, column, where):
     values = np.zeros((9, 9))
     values[row, column] = 1
     assert pictures.place(values) == where
-
-
-# --- from the pretrained network to a fine-tuned one ---
-
-
-def test_runs_that_match_a_probe_can_be_chosen_and_what_was_blended_is_folded_away(
-    lab, example, monkeypatch
-):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(lab.folder / "cache"))
-    shown = compare._show(lab, ONE, example, "reference", "gradcam", "", "full-tiny-s0")
-    run, button, said, result = shown[4:8]
-    assert run.choices == [("full, tiny", "full-tiny-s0")] and run.value == "full-tiny-s0"
-    assert button.visible and not said and not result.visible
-    lab.blends = lambda study: []
-    run, button, said, result = blending.choices(lab, "reference", None)
-    assert not run.visible and not button.visible and "linear_probe" in said
-
-
-def test_a_blend_shows_every_share_at_once_and_asks_for_maps_one_by_one(lab, example, monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(lab.folder / "cache"))
-    monkeypatch.setattr(blending, "_kept", blending.Kept())
-    asked = [lab, example, "reference", "gradcam", "", "full-tiny-s0"]
-    _, figure, words, file, slider, at_half = blending._blend(*asked)
-    normal, nodule = figure.data
-    assert list(nodule.y) == pytest.approx([20 + 7 * n for n in range(11)])
-    assert (nodule.line.dash, normal.line.dash) == ("solid", "dash"), "at 1 and at 0"
-    with open(file.value["path"], encoding="utf-8") as rows:
-        said = [row["predicted"] for row in csv.DictReader(rows)]
-    assert said == ["normal"] * 5 + ["nodule"] * 6
-    shares = re.findall(r'data-alpha="(\d+)"( hidden)?>', slider)
-    assert [int(n) for n, hidden in shares if not hidden] == [5] and len(shares) == 11
-    assert "gradcam at α = 0.5 for nodule: strongest lower right" in text(at_half)
-    blending._blend(*asked)
-    blending._look(*asked[:4], "normal", "full-tiny-s0", 1.0)
-    assert [each[2:] for each in lab.asked] == [
-        (blending.ALPHAS, None, None),
-        ((0.5,), "gradcam", None),
-        ((1.0,), "gradcam", "normal"),
-    ]
 
 
 # --- tables ---

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import findings
 import pytest
+from comparing import CLASSES, FakeLab
 from PIL import Image
-from test_ui_compare import CLASSES, FakeLab
 from test_ui_data import REPORT
 from test_ui_inspect import LAYOUT, course, flip, moved, search, seen
 
