@@ -51,6 +51,17 @@ def test_the_page_opens_on_the_reference_study_and_an_example_with_a_lesion(lab)
     assert len(gallery.value) == 2
 
 
+def test_each_page_that_opens_has_examples_in_files_of_its_own(lab, monkeypatch):
+    """Else the next page's would be written over what this one is still reading."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(lab.folder / "cache"))
+    first, second = (
+        [each["image"]["path"] for each in compare._examples(lab, "reference")[0].value]
+        for _ in range(2)
+    )
+    assert first and len(first) == len(second) and not set(first) & set(second)
+    assert all(np.asarray(Image.open(path)).max() == 90 for path in first + second)
+
+
 def test_without_a_study_the_page_says_what_to_do(lab):
     lab.runs = lambda: []
     studies, *_, shown = compare._first(lab)

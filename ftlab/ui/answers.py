@@ -11,7 +11,7 @@ from ..records import BadInput
 from . import board, costs, curves, ranking
 from . import classes as by_class
 from .charts import Cell, Chart, basis, text_equivalent
-from .parts import csv_file, empty, esc
+from .parts import csv_file, empty, esc, picture_files
 
 NOTHING = empty(
     "No results yet", "Start a study in the Fine-tune tab; what it finds appears here run by run."
@@ -187,7 +187,7 @@ def disagreements(lab, cell: Cell, answer: Mapping) -> list:
         pixels = [lab.test_image(cell.study, image["index"])["pixels"] for image in images]
     except BadInput:
         return [[], gr.update(value=[], visible=False), votes, _note(ELSEWHERE), *nobody]
-    gallery = [(p, board.headline(i)) for p, i in zip(pixels, images, strict=True)]
+    gallery = list(zip(picture_files(pixels), map(board.headline, images), strict=True))
     nobody = [gr.update(interactive=False, visible=True), None]
     return [images, gr.update(value=gallery, visible=True), votes, _note(CHOOSE), *nobody]
 

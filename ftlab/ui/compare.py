@@ -15,7 +15,7 @@ from ..modes import Mode
 from ..records import BadInput
 from . import blending, cards, comparison
 from .comparison import Shown
-from .parts import cache_folder, csv_file, empty, told
+from .parts import cache_folder, csv_file, empty, picture_files, told
 
 LAST = {"api_visibility": "private", "trigger_mode": "always_last"}  # what is chosen last counts
 QUIET = {"show_progress": "hidden", **LAST}
@@ -157,10 +157,9 @@ def _first(lab) -> tuple:
 
 def _examples(lab, study: str | None) -> tuple:
     rows = comparison.examples(lab, study)
-    pictures = [
-        (comparison.thumbnail(lab, row), row.caption.removeprefix("Synthetic ")) for row in rows
-    ]
-    return gr.Gallery(pictures, selected_index=None), rows
+    files = picture_files(comparison.thumbnail(lab, row) for row in rows)
+    captions = (row.caption.removeprefix("Synthetic ") for row in rows)
+    return gr.Gallery(list(zip(files, captions, strict=True)), selected_index=None), rows
 
 
 def _turn(lab, study: str, shown: Shown | None) -> tuple:

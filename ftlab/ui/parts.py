@@ -9,12 +9,14 @@ import re
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
+from PIL import Image
 
 from ..records import BadInput
 from . import words
@@ -95,3 +97,17 @@ def cache_folder() -> Path:
     folder = home / secrets.token_hex(8)
     folder.mkdir()
     return folder
+
+
+def picture_files(pictures: Iterable[np.ndarray]) -> list[str]:
+    """Pictures (H, W, 3) uint8 as PNG files in the app's cache, for a gallery; their paths.
+
+    Files of their own: given pixels, Gradio writes a picture that it has written before into the
+    same file again, while somebody else is reading it.
+    """
+    folder = cache_folder()
+    paths = []
+    for number, pixels in enumerate(pictures):
+        paths.append(str(folder / f"{number}.png"))
+        Image.fromarray(pixels).save(paths[-1])
+    return paths
