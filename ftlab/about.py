@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean
 
 from . import demo, files, studies
+from .datasets.sources import PHANTOM
 from .leaderboard import METRIC
 from .records import BadInput, Settings
 from .studies import Cell, Study
@@ -18,7 +19,6 @@ NOT_A_DEVICE = (
     "This is research software and not a medical device: nothing here was made, tested or approved "
     "to diagnose, treat or triage anybody."
 )
-PHANTOM = "phantom:"
 RESIZED = "the whole picture squashed to a square of that side (bilinear, antialiased), RGB"
 
 
@@ -136,12 +136,17 @@ def commands(study: Study, data: Mapping | None, averages: Sequence[str] = ()) -
     Args:
         averages: strategies of runs that were averaged of others, which no training makes.
     """
-    if study.data_hash == demo.HASH:
-        draws = f"{demo.SOURCE} {study.data} --per-class {demo.PER_CLASS} --seed {demo.SEED}"
-        first = f"python -m ftlab import {draws} --fractions {_listed(demo.FRACTIONS)}"
-    else:
-        source = data["source"] if data and synthetic(study, data) else "SOURCE"
-        first = f"python -m ftlab import {source} {study.data}"
+    source, options = "SOURCE", ""
+    if data:
+        options = f" --seed {data['seed']} --fractions {_listed(data['fractions'])}"
+        if synthetic(study, data):
+            each = data["images"] // len(data["classes"])
+            source, options = data["source"], f" --per-class {each}{options}"
+    elif study.data_hash == demo.HASH:
+        listed = _listed(demo.FRACTIONS)
+        options = f" --per-class {demo.PER_CLASS} --seed {demo.SEED} --fractions {listed}"
+        source = demo.SOURCE
+    first = f"python -m ftlab import {source} {study.data}{options}"
     trained = [name for name in study.strategies if name not in averages]
     asked = ["--backbone", ",".join(study.backbones), "--strategies", ",".join(trained)]
     asked += ["--seeds", str(max(study.seeds) + 1), *_settings(study.settings)]

@@ -230,7 +230,7 @@ def data_of(home: Path, study: Study, data: str | None = None) -> datasets.Datas
     name = data or study.data
     here = name in datasets.dataset_names(root)
     found = datasets.open_dataset(root, name) if here else None
-    if found is None or found.hash != data_hash(home, study, data):
+    if found is None or (data is None and found.hash != study.data_hash):
         state = "has changed since it was trained" if here else "is not on this machine"
         raise BadInput(f"The data set {name} of the study {study.name} {state}.")
     return found

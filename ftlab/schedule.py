@@ -56,9 +56,9 @@ def _search_on(context: Context) -> dict:
     folder = context.folder
     found = search.read(folder, context.study)
     if found.unranked:
-        from . import reading
+        from . import readout
 
-        reading.rank(context, found.backbone, found.search.metric)
+        readout.rank(context, found.backbone, found.search.metric)
         found = search.read(folder, context.study)
     more = replace(context.study, strategies=found.lacks)
     context.study = read(folder).joined(more)  # somebody may have asked for more meanwhile

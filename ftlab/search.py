@@ -4,11 +4,11 @@ two-stage    Peng et al. 2023, section 3: the ends of the trunk's stages first, 
              behind the stage end before the best one to the stage end behind it.
 exhaustive   every unit.
 ranked       ours, for truncated: the whole trunk and the three units whose pretrained features a
-             linear classifier reads best (`ftlab.reading`).
+             linear classifier reads best (`ftlab.readout`).
 
 A candidate is a strategy whose name carries its unit (`truncated@12`), so a search is a study like
 others that grows while it is worked on. Its search.json holds the question and the backbone's
-layout; ranking.json what `reading` found. All else is read off the runs: which units are to be
+layout; ranking.json what `readout` found. All else is read off the runs: which units are to be
 trained so far, which one is best. Only validation chooses.
 """
 

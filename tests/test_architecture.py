@@ -79,7 +79,7 @@ HEAVY_HERE |= {
     "averaging",
     "blending",
     "external",
-    "reading",
+    "readout",
     "costs",
     "cuts",
     "looking",

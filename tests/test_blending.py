@@ -29,6 +29,17 @@ def study(tmp_path_factory):
     return Lab(home), test_files(home)[0][0]
 
 
+def halfway(lab):
+    """(a network of the mean of both runs' tensors, run.json of the tuned one)"""
+    folder, cache = lab.study_folder("told"), lab.home / "cache"
+    network, question = prediction.restore(folder / FULL, cache)
+    tuned = {name: t.clone() for name, t in network.state_dict().items()}
+    probe = prediction.restore(folder / PROBE, cache)[0].state_dict()
+    mean = {k: (t + probe[k]) / 2 if t.is_floating_point() else t for k, t in tuned.items()}
+    network.load_state_dict(mean)
+    return network, question
+
+
 def probs(answer) -> list:
     return [point["probs"] for point in answer["points"]]
 
@@ -48,12 +59,7 @@ def test_the_ends_are_what_the_runs_predict_bit_by_bit(study):
 def test_the_middle_is_the_network_of_the_mean_weights(study, monkeypatch):
     lab, image = study
     monkeypatch.setattr(blending, "_training_images", lambda home, study: None)  # elsewhere
-    folder, cache = lab.study_folder("told"), lab.home / "cache"
-    network, _ = prediction.restore(folder / FULL, cache)
-    tuned = {name: t.clone() for name, t in network.state_dict().items()}
-    probe = prediction.restore(folder / PROBE, cache)[0].state_dict()
-    mean = {k: (t + probe[k]) / 2 if t.is_floating_point() else t for k, t in tuned.items()}
-    network.load_state_dict(mean)
+    network, _ = halfway(lab)
     pixels = prediction.resize(prediction.read(image).pixels, 32)[None].copy()
     with torch.no_grad():
         wanted = network(network.prepare(torch.from_numpy(pixels))).softmax(1)[0]
@@ -93,13 +99,8 @@ def test_nothing_is_written_and_the_networks_in_memory_stay_as_they_are(study):
 def test_batchnorm_between_the_ends_knows_the_training_images(study):
     """As torch's own update_bn leaves it, which counts every batch alike."""
     lab, image = study
-    folder, cache = lab.study_folder("told"), lab.home / "cache"
-    network, question = prediction.restore(folder / FULL, cache)
-    tuned = {name: t.clone() for name, t in network.state_dict().items()}
-    probe = prediction.restore(folder / PROBE, cache)[0].state_dict()
-    mean = {k: (t + probe[k]) / 2 if t.is_floating_point() else t for k, t in tuned.items()}
-    network.load_state_dict(mean)
-    images = pictures_of(lab.home, studies.read(folder))["train"]
+    network, question = halfway(lab)
+    images = pictures_of(lab.home, studies.read(lab.study_folder("told")))["train"]
     order = np.random.default_rng(0).permutation(len(images))
     loader = [network.prepare(x) for x, _ in batches(images, order, question["settings"]["batch"])]
     torch.optim.swa_utils.update_bn(loader, network)

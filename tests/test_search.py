@@ -13,7 +13,7 @@ from conftest import TINY
 from tiny import ENVIRONMENT, QUICK, answer_bits, ask, bands, states, trained, work
 from typer.testing import CliRunner
 
-from ftlab import backbones, costs, files, queue, reading, runs, search, studies, worker
+from ftlab import backbones, costs, files, queue, readout, runs, search, studies, worker
 from ftlab.__main__ import app
 from ftlab.lab import Lab
 from ftlab.records import BadInput, Layout, Question, Search, Stage
@@ -323,8 +323,8 @@ def test_readable_is_what_separates_classes_of_patients_that_were_not_fitted_on(
     labels = (groups % 2).astype(np.int64)
     clean = labels[:, None] + 0.1 * rng.normal(size=(200, 3))
     patients = np.eye(40)[groups]  # tells every patient apart, and nothing of their class
-    assert reading.readable(clean, labels, groups, "balanced_accuracy") == 1
-    assert reading.readable(patients, labels, groups, "balanced_accuracy") < 0.65
+    assert readout.readable(clean, labels, groups, "balanced_accuracy") == 1
+    assert readout.readable(patients, labels, groups, "balanced_accuracy") < 0.65
 
 
 def test_a_ranked_search_trains_the_three_units_read_best_and_the_whole(home):

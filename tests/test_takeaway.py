@@ -255,7 +255,7 @@ class Tables(HTMLParser):
 
 def test_every_section_is_there_in_order_and_the_verdict_comes_first(lab, page):
     titles = re.findall(r"<section id=[^>]*><h2>([^<]*)</h2>", page)
-    assert titles == [title for title in document.SECTIONS if title != "Where to cut"]
+    assert titles == [title for title in document.SECTIONS if title != "Which unit"]
     verdict = lab.answer(lab.study_folder("bands"))["leaderboard"]["verdicts"][TINY]
     assert page.index(verdict) < page.index("<section")
     for section in page.split("<section id=")[1:]:
@@ -300,6 +300,17 @@ def test_a_report_shows_data_limits_commands_images_and_maps(lab, page):
     shown = page.count('<div class="hard">')
     assert shown and images == shown * (1 + len(STRATEGIES))
     assert about.NOT_A_DEVICE in page
+
+
+def test_a_drawn_data_set_is_drawn_again_by_the_command_that_is_given(lab):
+    study = studies.read(lab.study_folder("bands"))
+    told = {"source": "phantom:dermoscopy", "seed": 4, "fractions": [0.5, 0.25, 0.25]}
+    first, _ = about.commands(study, {**told, "images": 36, "classes": dict.fromkeys("abc", 12)})
+    draws = "--per-class 12 --seed 4 --fractions 0.5,0.25,0.25"
+    assert first == f"python -m ftlab import phantom:dermoscopy bands {draws}"
+    given = lab.check("bands")
+    options = f"--seed {given['seed']} --fractions 0.64,0.16,0.2"
+    assert about.commands(study, given)[0] == f"python -m ftlab import SOURCE bands {options}"
 
 
 def test_a_report_holds_no_script_no_address_and_no_path(lab, page):

@@ -87,7 +87,12 @@ def search(**more) -> dict:
         **{"study": "cut", "strategy": "truncated", "backbone": "tiny", "done": True},
         **{"metric": "balanced_accuracy", "how": "coarse, then fine", "seeds": [0, 1]},
         **{"points": points, "coarse": 4, "chosen": 2, "chosen_runs": [], "trained": 3, "of": 4},
-        **{"share_of_cost": 0.62, "ranking": [{"unit": 2, "score": 0.5}], **more},
+        **{
+            "share_of_cost": 0.62,
+            "pareto_by": "parameters",
+            "ranking": [{"unit": 2, "score": 0.5}],
+            **more,
+        },
     }
 
 
@@ -117,6 +122,9 @@ class FakeLab:
 
     def layout(self, backbone):
         return LAYOUT
+
+    def cuts(self, name):
+        raise BadInput(f"The study {name} is no search.")
 
     def courses(self, name, runs):
         self.asked.append(("courses", runs))
@@ -239,7 +247,17 @@ def test_a_cut_curve_has_means_with_intervals_costs_in_per_cent_and_marks():
     assert {shape.x0 for shape in figure.layout.shapes} == {2, 4}
     assert [fact["marked"] for fact in facts] == ["", "chosen", "", "coarse"]
     assert facts[1]["ranking score"] == "0.5" and facts[2]["validation"] == "–"
-    assert "62 % of trying every cut" in reading
+    assert "62 % of trying every unit" in reading
+
+
+def test_how_much_to_freeze_is_asked_in_its_own_words_and_costs_what_learns():
+    points = [point(u, 0.5, trained_parameters=400 - 100 * u) for u in (1, 2, 3)]
+    record = search(strategy="layer_wise", pareto_by="trained_parameters", points=points)
+    figure, _, facts = cuts.curve(record)
+    assert figure.layout.title.text.startswith("How much to freeze")
+    assert "frozen" in figure.layout.xaxis2.title.text
+    assert list(figure.data[3].y) == pytest.approx([100, 200 / 3, 100 / 3])
+    assert [fact["learned parameters"] for fact in facts] == ["300", "200", "100"]
 
 
 def test_a_search_at_work_says_so_and_has_no_cut_yet():

@@ -215,7 +215,7 @@ def _sync(file) -> None:
 def report(dataset: Dataset) -> dict:
     """What a person should know of a data set, JSON-ready: counts, skipped files, warnings."""
     manifest = read_manifest(dataset.folder)
-    kept = ("skipped", "warnings", "notes", "duplicates", "source", "hash")
+    kept = ("skipped", "warnings", "notes", "duplicates", "source", "seed", "fractions", "hash")
     names = dataset.classes
     counts = {
         split: np.bincount(dataset.labels[dataset.indices(split)], minlength=len(names))

@@ -33,7 +33,7 @@ def leaderboard(found: Found) -> Iterator[str]:
         yield chart(ranking.heat_map(found.cells, found.study.strategies))
 
 
-def where_to_cut(found: Found) -> Iterator[str]:
+def which_unit(found: Found) -> Iterator[str]:
     """Of a study that is a search; nothing of others."""
     if found.cuts and any(point["trained"] for point in found.cuts["points"]):
         yield chart(cuts.curve(found.cuts))

@@ -1,9 +1,10 @@
-"""The cut curve of a search: how good a network is that ends after a unit, and what it costs."""
+"""The curve of a search: how good each unit is to cut, freeze or slim at, and what it costs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from html import escape as esc
+from operator import itemgetter
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -11,31 +12,37 @@ from plotly.subplots import make_subplots
 from .charts import FAINT, GREY, ORANGE, TEAL, Chart, bare, known, say
 from .parts import NONE, amount, interval, percent
 
+ASKED = {  # strategy -> the question, what a unit is to it
+    "truncated": ("Where to cut", "unit after which the network ends"),
+    "layer_wise": ("How much to freeze", "unit through which the network is frozen"),
+    "transfusion": ("Where to slim", "unit from which on the network is half as wide and new"),
+}
+PARAMETERS = {"parameters": "parameters", "trained_parameters": "learned parameters"}
 COSTS: dict[str, tuple[Callable[[Mapping], float | None], str, str]] = {
-    "parameters": (lambda point: point["parameters"], "solid", "circle"),
+    **{name: (itemgetter(key), "solid", "circle") for key, name in PARAMETERS.items()},
     "MACs": (lambda point: point["macs"], "dash", "diamond"),
     "latency": (lambda point: (point["latency"] or {}).get("1"), "dot", "square"),
 }
-
-
 SIGNS = {"circle": "●", "diamond": "◆", "square": "■"}
 
 
 def curve(record: Mapping) -> Chart:
-    """Validation and test against the unit a network is cut behind, above what each cut costs.
+    """Validation and test against the unit, above what each costs.
 
     Args:
         record: {study, strategy, backbone, metric, how, done, seeds, points: [{unit, stage, label,
             step, val: {mean, low, high}, test: {balanced_accuracy: {mean, low, high}, ...},
             parameters, macs, stored_bytes, latency: {"1": ms, "32": ms} or None, pareto,
-            trained}], coarse, chosen, chosen_runs, trained, of, share_of_cost, ranking}.
+            trained}], coarse, chosen, chosen_runs, trained, of, share_of_cost, ranking,
+            pareto_by}, of `Lab.cuts`.
     """
     points = sorted(record["points"], key=lambda point: point["unit"])
     figure = make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.1, row_heights=[0.62, 0.38])
     tried = [point for point in points if point["trained"] and _mean(point["val"])]
     tests = _tests(tried, record["metric"])
     figure.add_traces([_joined(tried), _dots(tried), tests], rows=1, cols=1)
-    figure.add_traces(_costs(points), rows=2, cols=1)
+    parameters = PARAMETERS[record["pareto_by"]]
+    figure.add_traces(_costs(points, [parameters, "MACs", "latency"]), rows=2, cols=1)
     _mark(figure, record)
     name = record["metric"].replace("_", " ")
     state = "" if record["done"] else f"not done: {record['trained']} of {record['of']} trained · "
@@ -43,11 +50,12 @@ def curve(record: Mapping) -> Chart:
         f"{esc(record['study'])}, {esc(record['strategy'])}, {esc(record['backbone'])} · {state}"
         f"{esc(str(record['how']))}"
     )
-    bare(figure, f"Where to cut: {esc(name)} and cost by unit", subtitle, 560, r=110)
+    question, unit = ASKED[record["strategy"]]
+    bare(figure, f"{question}: {esc(name)} and cost by unit", subtitle, 560, r=130)
     figure.update_yaxes(title_text=f"{name}, %", row=1, col=1)
     figure.update_yaxes(title_text="cost, % of the most", rangemode="tozero", row=2, col=1)
     figure.update_xaxes(
-        title_text="unit after which the network ends",
+        title_text=unit,
         tickvals=[p["unit"] for p in points],
         row=2,
         col=1,
@@ -120,10 +128,11 @@ def _tested(point: Mapping, metric: str) -> float | None:
     return value["mean"] if isinstance(value, Mapping) else value
 
 
-def _costs(points: Sequence[Mapping]) -> list[go.Scatter]:
-    """Each cost in per cent of its largest value; what was not measured has no line."""
+def _costs(points: Sequence[Mapping], names: Sequence[str]) -> list[go.Scatter]:
+    """Each of those costs in per cent of its largest value; what was not measured has no line."""
     traces = []
-    for name, (value, dash, symbol) in COSTS.items():
+    for name in names:
+        value, dash, symbol = COSTS[name]
         have = [(p, value(p)) for p in points if known(value(p))]
         most = max((cost for _, cost in have), default=0)
         if most:
@@ -132,7 +141,7 @@ def _costs(points: Sequence[Mapping]) -> list[go.Scatter]:
                     x=[p["unit"] for p, _ in have],
                     y=[100 * cost / most for _, cost in have],
                     mode="lines+markers",
-                    line=dict(color=TEAL if name == "parameters" else GREY, dash=dash, width=1.8),
+                    line=dict(color=TEAL if dash == "solid" else GREY, dash=dash, width=1.8),
                     marker=dict(symbol=symbol, size=6),
                     name=name,
                     hovertemplate=f"{name}: %{{y:.0f}} % of the most<extra></extra>",
@@ -142,7 +151,7 @@ def _costs(points: Sequence[Mapping]) -> list[go.Scatter]:
 
 
 def _mark(figure: go.Figure, record: Mapping) -> None:
-    """Upright lines where the coarse step ended and at the cut chosen; the costs' names."""
+    """Upright lines at the best of the coarse step and at the unit chosen; the costs' names."""
     coarse, chosen = record["coarse"], record["chosen"]
     marks = {coarse: ["coarse"]} if coarse is not None else {}
     if chosen is not None:
@@ -165,12 +174,12 @@ def _mark(figure: go.Figure, record: Mapping) -> None:
 
 def _reading(record: Mapping) -> str:
     said = (
-        "A dot is the mean on validation with its interval, filled where no cheaper cut is as "
-        "good; ◆ is the test set, which chose nothing. Upright lines are the best cut of the "
+        "A dot is the mean on validation with its interval, filled where no cheaper one is as "
+        "good; ◆ is the test set, which chose nothing. Upright lines are the best unit of the "
         "coarse step and the one chosen. Below, each cost as a share of the largest."
     )
     if known(record["share_of_cost"]):
-        said += f" The search cost {percent(record['share_of_cost'], 0)} of trying every cut."
+        said += f" The search cost {percent(record['share_of_cost'], 0)} of trying every unit."
     return said
 
 
@@ -180,13 +189,13 @@ def _fact(point: Mapping, record: Mapping) -> dict:
     scores = {row["unit"]: row["score"] for row in record["ranking"] or ()}
     marks = [word for word in ("coarse", "chosen") if record[word] == point["unit"]]
     return {
-        "cut behind": point["label"],
+        "candidate": point["label"],
         "unit": point["unit"],
         "step": point["step"],
         "validation": interval(point["val"]),
         "test": percent(_tested(point, record["metric"])),
         "test, balanced accuracy": interval(test.get("balanced_accuracy")),
-        "parameters": amount(point["parameters"]),
+        PARAMETERS[record["pareto_by"]]: amount(point[record["pareto_by"]]),
         "MACs": amount(point["macs"]),
         "stored": amount(point["stored_bytes"], "B"),
         "latency, 1 image": f"{latency['1']:.3g} ms" if known(latency.get("1")) else NONE,

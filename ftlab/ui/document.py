@@ -159,7 +159,7 @@ SECTIONS = {  # in the order of the page
     "Data": _data,
     "Plans": _plans,
     "Leaderboard": chapters.leaderboard,
-    "Where to cut": chapters.where_to_cut,
+    "Which unit": chapters.which_unit,
     "Learning curves": chapters.learning,
     "Confusion": chapters.confusion,
     "Rates by class": chapters.by_class,

@@ -220,10 +220,10 @@ def cut_curve(lab, picked: Picked) -> list:
 
 
 def _cuts(lab, study: str) -> Mapping | None:
-    """What a search found of where to cut; None where the study is no search."""
+    """What a search found; None where the study is no search."""
     try:
         return lab.cuts(study)
-    except (AttributeError, BadInput):
+    except BadInput:
         return None
 
 

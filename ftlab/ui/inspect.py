@@ -119,7 +119,7 @@ def _layout() -> SimpleNamespace:
                 ui.rates = _chart()
             with gr.Tab("Flips"):
                 ui.flips = _chart()
-            with gr.Tab("Where to cut", visible=False) as ui.searched:
+            with gr.Tab("Which unit", visible=False) as ui.searched:
                 ui.cuts = _chart()
         gr.HTML(f'<p class="ft-muted">What the words mean: {" · ".join(map(term, WORDS))}.</p>')
     return ui
