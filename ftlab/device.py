@@ -6,6 +6,7 @@ import contextlib
 import platform
 
 import torch
+from torch import Tensor
 
 from .records import BadInput
 
@@ -21,6 +22,13 @@ def wait() -> None:
     """Until the device has done what it was given; a clock is right only then."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
+
+
+def put(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on the device; a copy to CUDA runs beside what the device has still to do."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def out_of_memory(error: Exception) -> bool:

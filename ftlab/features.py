@@ -112,7 +112,7 @@ def _passes(
     Features hold until the next are asked for: layers that work in place may change them.
     """
     device, at = network.head.weight.device, 0
-    x = network.prepare(split.batch(places).to(device))
+    x = network.prepare(devices.put(split.batch(places), device))
     for depth in sorted(depths):
         with devices.autocast(device, settings.precision):
             x, at = network.run(x, after=at, upto=depth), depth

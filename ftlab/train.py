@@ -126,9 +126,10 @@ def predict(network: Network, images: Images, settings: Settings) -> np.ndarray:
     logits = []
     for batch, _ in batches(images, np.arange(len(images)), settings.batch):
         with devices.autocast(device, settings.precision):
-            x = batch.to(device) if images.after else network.prepare(batch.to(device))
-            logits.append(network.classify(network.run(x, images.after)).float().cpu())
-    return torch.cat(logits).double().softmax(dim=1).numpy()
+            x = devices.put(batch, device)
+            x = x if images.after else network.prepare(x)
+            logits.append(network.classify(network.run(x, images.after)).float())
+    return torch.cat(logits).cpu().double().softmax(dim=1).numpy()
 
 
 def _epoch(network, phase, local, images, settings, start, moments, pieces, stop):
@@ -170,7 +171,7 @@ def _inputs(network, images, order, settings) -> Iterator[tuple[Tensor, Tensor]]
     """What the learning part of a network is given, on its device, and the labels."""
     device = network.head.weight.device
     for batch, labels in batches(images, order, settings.batch):
-        batch, labels = batch.to(device), labels.to(device)
+        batch, labels = devices.put(batch, device), devices.put(labels, device)
         if not images.after:
             if settings.views is None:
                 batch = augment(batch, settings.augment, settings.flips)
