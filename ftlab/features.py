@@ -8,6 +8,8 @@ restarts share them. The files go, least recently used first, when they fill the
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -65,15 +67,32 @@ def behind(
     """
     if not units or cache is None or not split.key:
         return split
-    if path := _found(cache, _key(network, units, split, settings)):
-        os.utime(path)
-        return _open(path, split, units)
+    key = _key(network, units, split, settings)
+    if not (path := _found(cache, key)):
+        cache.mkdir(parents=True, exist_ok=True)
+        with _alone(cache / f".{key}.lock"):  # a lane beside this one may be making them
+            path = _found(cache, key) or _made(network, units, settings, cache, split, way)
+    if not path:
+        return split
+    os.utime(path)
+    return _open(path, split, units)
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    with open(path, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+        path.unlink(missing_ok=True)
+
+
+def _made(network, units, settings, cache, split, way) -> Path | None:
+    """Compute the features and keep them; None where they would not fit."""
     network.eval()
     depths = [*sorted(depth for depth in set(way) if 0 < depth < units), units]
     keys = {depth: _key(network, depth, split, settings) for depth in depths}
     sample = _passes(network, depths, split, np.arange(min(2, len(split))), settings)
     sizes = {depth: rows[0].nbytes * len(split) for depth, rows in sample}
-    cache.mkdir(parents=True, exist_ok=True)
     room = min(BUDGET_BYTES / 2, FREE_SHARE * shutil.disk_usage(cache).free)
     made = {}
     for depth in reversed(depths):  # the one that is asked for first
@@ -81,9 +100,9 @@ def behind(
             made[depth] = keys[depth]
             room -= sizes[depth]
     if units not in made:
-        return split
+        return None
     _make_room(cache, sum(sizes[depth] for depth in made))
-    return _open(_write(cache, made, network, split, settings)[units], split, units)
+    return _write(cache, made, network, split, settings)[units]
 
 
 def _found(cache: Path, key: str) -> Path | None:

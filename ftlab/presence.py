@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from . import files
@@ -25,8 +25,8 @@ def busy(folder: Path) -> Busy:
 
 
 @contextlib.contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Be the only one at work on a study.
+def lock(folder: Path) -> Iterator[int]:
+    """Be the only one at work on a study; the lock's file descriptor, which others can hold too.
 
     Raises:
         Busy: somebody else is.
@@ -38,7 +38,7 @@ def lock(folder: Path) -> Iterator[None]:
         files.sweep(folder)
         note(folder, None, None)
         try:
-            yield
+            yield file.fileno()
         finally:
             (folder / "worker.json").unlink(missing_ok=True)
 
@@ -84,12 +84,14 @@ def process_start(pid: int) -> float | None:
 
 
 def cpu_seconds(pid: int) -> float | None:
-    """Processor time a process and the children it waited for have used; None if it is gone."""
+    """Processor time a process and its children have used; None if it is gone."""
     try:
         numbers = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return sum(map(int, numbers[11:15])) / os.sysconf("SC_CLK_TCK")
+    own = sum(map(int, numbers[11:15])) / os.sysconf("SC_CLK_TCK")  # with those it waited for
+    return own + sum(cpu_seconds(int(child)) or 0.0 for child in children)
 
 
 def at_work(folder: Path) -> dict | None:
@@ -97,8 +99,11 @@ def at_work(folder: Path) -> dict | None:
     return files.read_json(folder / "worker.json") if locked(folder) else None
 
 
-def note(folder: Path, run: str | None, at: str | None) -> None:
-    """worker.json: who works here, on which run, and at which folder (a candidate has its own)."""
+def note(folder: Path, run: str | None, at: str | None, beside: Sequence[str] = ()) -> None:
+    """worker.json: who works here, on which run, and at which folder (a candidate has its own).
+
+    beside: the runs that its companions are at (`ftlab.lanes`).
+    """
     pid = os.getpid()
     who = {"pid": pid, "start": process_start(pid), "since": time.time()}
-    files.write_json(folder / "worker.json", {**who, "run": run, "at": at})
+    files.write_json(folder / "worker.json", {**who, "run": run, "at": at, "beside": list(beside)})

@@ -22,7 +22,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -203,16 +203,16 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, header
 
 
-def state(folder: Path, at_work_on: str | None, stopped: bool) -> str:
+def state(folder: Path, at_work_on: Collection[str], stopped: bool) -> str:
     """queued, running, stopped, interrupted, failed or finished.
 
     Args:
-        at_work_on: the run that a living process of this study is training, if any.
+        at_work_on: the runs that living processes of this study are training.
         stopped: whether somebody asked the study to stop.
     """
     if (folder / "result.json").exists():
         return "finished"
-    if at_work_on == folder.name:
+    if folder.name in at_work_on:
         return "running"
     if (folder / "error.txt").exists():
         return "failed"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import presence, runs, search, studies, tuning
+from . import lanes, presence, runs, search, studies, tuning
 from .studies import Cell, Study, cells, read
 
 if TYPE_CHECKING:
     from .training import Context
+
+PATIENCE_SECONDS = 0.2  # to wait for news of companions before asking again whether to stop
 
 
 def work(folder: Path, home: Path, stop: Callable[[], bool]) -> Iterator[dict]:
@@ -27,28 +30,47 @@ def work(folder: Path, home: Path, stop: Callable[[], bool]) -> Iterator[dict]:
     """
     from . import training  # torch is imported only where something trains
 
-    with presence.lock(folder):
+    with presence.lock(folder) as lock:
         (folder / "error.txt").unlink(missing_ok=True)
         context = training.prepare(folder, read(folder), home)
-        yield from _train(context, stop)
-        while not stop() and search.goes_on(folder, context.study):
-            yield _search_on(context)
-            yield from _train(context, stop)
+        board = lanes.Board(folder, context.study, _ready)
+        side_by_side = lanes.number(context, _left(folder, context.study))
+        with lanes.company(context, board, side_by_side, lock):
+            yield from _train(context, board, stop)
+            while not stop() and search.goes_on(folder, context.study):
+                yield _search_on(context)
+                board.study = context.study
+                yield from _train(context, board, stop)
 
 
-def _train(context: Context, stop: Callable[[], bool]) -> Iterator[dict]:
-    """Train what the study holds and has no answer yet."""
+def _train(context: Context, board: lanes.Board, stop: Callable[[], bool]) -> Iterator[dict]:
+    """Train what the study holds and has no answer yet, here and in whatever lanes there are."""
     from . import training
 
     folder, study = context.folder, context.study
+    while not stop():
+        for cell in cells(study):
+            tuning.drop_weights(folder, study, cell)
+        if cell := board.take(os.getpid()):
+            for event in training.train(context, cell, stop):
+                yield event
+                yield from board.heard()
+        elif board.at:
+            yield from board.heard(PATIENCE_SECONDS)
+        else:
+            yield from board.heard()
+            return
+
+
+def _ready(folder: Path, study: Study, at: Collection[Cell]) -> Cell | None:
+    """The next run or candidate that can begin, but for those at work; candidates come first."""
     for cell in cells(study):
-        for each in waiting(folder, study, cell):
-            if stop():
-                return
-            at = each.folder(folder).relative_to(folder).as_posix()
-            presence.note(folder, cell.name, at)
-            yield from training.train(context, each, stop)
-        tuning.drop_weights(folder, study, cell)
+        left = waiting(folder, study, cell)
+        tried = [each for each in left if each.candidate is not None]
+        for each in tried or left:
+            if each not in at:
+                return each
+    return None
 
 
 def _search_on(context: Context) -> dict:
@@ -64,6 +86,11 @@ def _search_on(context: Context) -> dict:
     context.study = read(folder).joined(more)  # somebody may have asked for more meanwhile
     studies.save(folder, context.study)
     return {"event": "search", "strategies": list(found.lacks)}
+
+
+def _left(folder: Path, study: Study) -> set[Cell]:
+    """All runs and candidates that are still to be trained."""
+    return {each for cell in cells(study) for each in waiting(folder, study, cell)}
 
 
 def _unfinished(folder: Path, study: Study, cell: Cell) -> list[Cell]:
@@ -96,7 +123,7 @@ def progress(folder: Path, study: Study) -> dict:
     """
     spent: dict[tuple[str, str], list[float]] = {}
     left: dict[tuple[str, str], int] = {}
-    to_train = {each for cell in cells(study) for each in waiting(folder, study, cell)}
+    to_train = _left(folder, study)
     for cell, planned in _schedule(study):
         epochs, own = runs.diary(cell.folder(folder)), (cell.backbone, cell.strategy)
         spent.setdefault(own, []).extend(epoch.seconds for epoch in epochs[:planned])
@@ -107,6 +134,8 @@ def progress(folder: Path, study: Study) -> dict:
     rates = {own: sum(s) / len(s) if s else mean for own, s in spent.items()}
     remaining = sum(n * rates[own] for own, n in left.items()) if every else None
     done = len(every)
+    if at_work := presence.at_work(folder):
+        remaining = remaining and remaining / (1 + len(at_work["beside"]))
     return {"epochs_done": done, "epochs": done + sum(left.values()), "seconds_left": remaining}
 
 

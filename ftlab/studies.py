@@ -164,7 +164,7 @@ def plan_of(study: Study, cell: Cell, layout, lr: float | None) -> tuple[Plan, d
 def run_states(folder: Path, study: Study) -> dict[str, str]:
     """Run name -> queued, running, stopped, interrupted, failed or finished."""
     worker = presence.at_work(folder)
-    now = worker and worker["run"]
+    now = {worker["run"], *worker["beside"]} - {None} if worker else set()
     stopped = (folder / "stopped").exists()
     names = (cell.name for cell in cells(study))
     return {name: runs.state(folder / name, now, stopped) for name in names}

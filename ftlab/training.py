@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -42,6 +42,7 @@ class Context:
     device: torch.device
     splits: dict[str, Split]
     groups: dict[str, np.ndarray]  # (n,) int: patients or lesions of a split, without their names
+    threads: int = field(default_factory=torch.get_num_threads)  # of a run that begins here
     last_theta0: tuple[tuple, Theta0] | None = None
 
     @property
@@ -98,6 +99,7 @@ def train(context: Context, cell: Cell, stop: Callable[[], bool]) -> Iterator[di
     """Train one run (or candidate) to its answer, yielding events; a failure becomes error.txt."""
     folder, study = cell.folder(context.folder), context.study
     name = folder.relative_to(context.folder).as_posix()
+    torch.set_num_threads(context.threads)
     try:
         lr = None if cell.candidate else tuning.chosen_lr(context.folder, study, cell)
         theta0 = context.theta0(cell)
