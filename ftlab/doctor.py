@@ -9,8 +9,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from .records import BadInput
-
 FLOORS = {
     "torch": "2.10",
     "timm": "1.0.15",
@@ -94,11 +92,9 @@ def _disk(lab) -> dict:
 
 
 def _studies(lab) -> list[dict]:
-    """The studies that cannot be read, each with the reason."""
-    try:
-        return [{"what": "studies", "ok": True, "found": str(len(lab.studies()))}]
-    except BadInput as error:
-        return [{"what": "studies", "ok": False, "found": str(error)}]
+    """How many studies there are, and what cannot be read, each with the reason."""
+    found = [{"what": "studies", "ok": True, "found": str(len(lab.studies()))}]
+    return found + [{"what": "damaged", "ok": False, "found": why} for why in lab.damaged()]
 
 
 def _device() -> dict:

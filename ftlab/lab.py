@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -75,20 +75,32 @@ class Lab(Findings):
         return {"strategy": strategy, "backbone": backbone, **plan_record(plan)}
 
     def datasets(self) -> list[dict]:
-        """[as `check`] of the data sets of this home and of the one it shares."""
-        return [self.check(name) for name in datasets.dataset_names(self.data)]
+        """[as `check`] of the data sets of this home and of the one it shares, if readable."""
+        found = _each(datasets.dataset_names(self.data), self.check)
+        return [checked for _, checked in found if not isinstance(checked, BadInput)]
 
     def studies(self) -> list[dict]:
         """[{study, data, classes, backbones, strategies, seeds, state}], shipped ones first."""
-        return watching.summaries(self.home, self._study_folders())
+        return watching.summaries(self.home, self._studies())
 
     def runs(self) -> list[dict]:
         """Every run of every study, as in `compare`, with its study."""
         return [
             {"study": folder.name, **row}
-            for folder in self._study_folders()
-            for row in leaderboard.run_rows(folder, studies.read(folder))
+            for folder, study in self._studies()
+            for row in leaderboard.run_rows(folder, study)
         ]
+
+    def damaged(self) -> list[str]:
+        """Why what is not among `studies` and `datasets` cannot be read, a sentence each."""
+        found = [*_each(self._study_folders(), studies.read)]
+        found += _each(datasets.dataset_names(self.data), self.check)
+        return [str(read) for _, read in found if isinstance(read, BadInput)]
+
+    def _studies(self) -> list[tuple[Path, studies.Study]]:
+        """The studies that can be read: one that cannot must not hide the others."""
+        found = _each(self._study_folders(), studies.read)
+        return [(folder, study) for folder, study in found if not isinstance(study, BadInput)]
 
     def _study_folders(self) -> list[Path]:
         """Shipped studies, shared ones and then your own, by name; a later one hides an earlier."""
@@ -165,7 +177,7 @@ class Lab(Findings):
         study = studies.read(folder)
         return {
             "study": study.name,
-            "state": studies.state(folder, study),
+            "state": watching.state(self.home, folder, study),
             "runs": leaderboard.run_rows(folder, study),
             "leaderboard": leaderboard.leaderboard(folder),
         }
@@ -254,3 +266,12 @@ class Lab(Findings):
 
         self.layout(backbone)
         return weights.fetch(backbone)
+
+
+def _each(things: Iterable, read: Callable) -> Iterator[tuple]:
+    """(thing, what was read of it, or the BadInput that came of trying)."""
+    for thing in things:
+        try:
+            yield thing, read(thing)
+        except BadInput as error:
+            yield thing, error

@@ -17,6 +17,7 @@ class Mode:
     name: str = "one"  # "one" person at this machine, a "classroom" that logs in, the "public"
     paths: bool = True  # whether a path on this machine may be typed in
     downloads: bool = True  # whether weights may be fetched from the hub
+    slow_maps: bool = True  # whether a saliency method may look hundreds of times at an image
     batch_images: int = 200  # sent through a study at once
     upload_bytes: int = 2 * GB  # of each file
     stored_bytes: int | None = None  # data sets and runs together
@@ -32,15 +33,17 @@ class Mode:
         """The same with other limits: {name: number}.
 
         Raises:
-            BadInput: there is no such limit, or it is no number above 0.
+            BadInput: there is no such limit, or it is no number that it can take.
         """
         own = {field.name: field.type for field in fields(self) if "bool" not in field.type}
         own.pop("name")
         for name, text in texts.items():
             if name not in own:
                 raise BadInput(f"There is no limit {name!r}; there are {', '.join(own)}.")
-            if not text.replace(".", "", 1).isdigit() or float(text) <= 0:
-                raise BadInput(f"The limit {name} is a number above 0, not {text!r}.")
+            least = 1e-9 if "float" in own[name] else 1  # a limit of no images would be none
+            if not text.replace(".", "", 1).isdigit() or float(text) < least:
+                kind = "a number above 0" if least < 1 else "a whole number from 1 on"
+                raise BadInput(f"The limit {name} is {kind}, not {text!r}.")
         numbers = {
             name: float(text) if "float" in own[name] else int(float(text))
             for name, text in texts.items()
@@ -53,6 +56,7 @@ CLASSROOM = Mode(
     "classroom",
     paths=False,
     downloads=False,
+    slow_maps=False,
     batch_images=100,
     upload_bytes=GB // 2,
     stored_bytes=2 * GB,
@@ -67,6 +71,7 @@ PUBLIC = Mode(
     "public",
     paths=False,
     downloads=False,
+    slow_maps=False,
     batch_images=20,
     upload_bytes=100 * MB,
     stored_bytes=GB // 2,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from . import console, homes, queue
@@ -45,12 +46,14 @@ class People:
 
 
 def _enqueue(lab: Any, mode: Mode, owner: str, question: Question) -> str:
+    _may_store(lab, mode)
     _may_train(lab, mode, question)
     _may_wait(lab, mode, owner)
     return lab.enqueue(question, owner=owner, limit_seconds=mode.study_seconds)
 
 
 def _resume(lab: Any, mode: Mode, owner: str, name: str) -> str:
+    _may_store(lab, mode)
     _may_wait(lab, mode, owner)
     return lab.resume(name, owner=owner, limit_seconds=mode.study_seconds)
 
@@ -79,6 +82,17 @@ def _import_data(lab: Any, mode: Mode, owner: str, source: str, name: str, **opt
     return lab.import_data(source, name, progress=watched[0], drawing=watched[1], **options)
 
 
+def _methods(lab: Any, mode: Mode, owner: str) -> list[dict]:
+    return [row for row in lab.methods() if mode.slow_maps or not row["slow"]]
+
+
+def _explain(lab: Any, mode: Mode, owner: str, image: Path, name: str, **options) -> dict:
+    if options.get("method") in {row["name"] for row in lab.methods() if row["slow"]}:
+        if not mode.slow_maps:
+            raise BadInput(f"{options['method']} takes minutes, and here others wait: use another.")
+    return lab.explain(image, name, **options)
+
+
 def _similarity(lab: Any, mode: Mode, owner: str, name: str, *chosen, **options) -> dict:
     """Within the images a mode allows; what the verb would take unasked is cut to them."""
     if most := mode.inspected_images:
@@ -98,10 +112,13 @@ LIMITED: dict[str, Callable] = {
     "estimate": _estimate,
     "fetch": _fetch,
     "import_data": _import_data,
+    "methods": _methods,
+    "explain": _explain,
     "similarity": _similarity,
     "average": _average,
 }
-CHANGES = {*LIMITED, "ask", "work", "stop", "delete", "deletable", "start_worker"}
+LOOKS = {"methods", "explain"}  # which whoever is unknown may do
+CHANGES = {*LIMITED, "ask", "work", "stop", "delete", "deletable", "start_worker"} - LOOKS
 
 
 # --- the limits ----------------------------------------------------------------------------------

@@ -96,15 +96,18 @@ def read(folder: Path) -> Study:
     """The study in a folder.
 
     Raises:
-        BadInput: the folder holds none.
+        BadInput: the folder holds none, or none that this ftlab can read.
     """
     record = files.read_json(folder / "study.json")
     if record is None:
         raise BadInput(f"There is no study {folder.name!r}; `ftlab studies` lists them.")
-    if record.get("version") != Study.version:
-        raise BadInput(f"The study {folder.name} was made by a newer ftlab: update this one.")
-    tuples = {k: tuple(record[k]) for k in ("classes", "backbones", "strategies", "seeds")}
-    return Study(**{**record, **tuples, "settings": Settings(**record["settings"])})
+    try:
+        if record["version"] != Study.version:
+            raise BadInput(f"The study {folder.name} was made by a newer ftlab: update this one.")
+        tuples = {k: tuple(record[k]) for k in ("classes", "backbones", "strategies", "seeds")}
+        return Study(**{**record, **tuples, "settings": Settings(**record["settings"])})
+    except (KeyError, TypeError) as error:
+        raise BadInput(f"{folder.name}/study.json is damaged: it describes no study.") from error
 
 
 def cells(study: Study) -> list[Cell]:

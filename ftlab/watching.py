@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,14 +12,22 @@ from .studies import Cell, Study
 SHOWN = ("epoch", "phase", "train_loss", "val", "seconds", "lrs", "best")
 
 
-def summaries(home: Path, folders: Sequence[Path]) -> list[dict]:
+def summaries(home: Path, found: Iterable[tuple[Path, Study]]) -> list[dict]:
     """[{study, data, classes, backbones, strategies, seeds, state}] of studies."""
-    waiting = {row["study"] for row in queue.listed(home)}
-    return [_summary(folder, queue.key(home, folder) in waiting) for folder in folders]
+    waiting = _waiting(home)
+    return [_summary(folder, study, queue.key(home, folder) in waiting) for folder, study in found]
 
 
-def _summary(folder: Path, waits: bool) -> dict:
-    study = studies.read(folder)
+def state(home: Path, folder: Path, study: Study) -> str:
+    """As `studies.state`, but a study that waits in the queue is queued."""
+    return _state(folder, study, queue.key(home, folder) in _waiting(home))
+
+
+def _waiting(home: Path) -> list[str]:
+    return [row["study"] for row in queue.listed(home)]
+
+
+def _summary(folder: Path, study: Study, waits: bool) -> dict:
     kept = ("data", "classes", "backbones", "strategies", "seeds")
     asked = {key: getattr(study, key) for key in kept}
     return {"study": study.name, **asked, "state": _state(folder, study, waits)}
@@ -40,7 +48,7 @@ def watch(home: Path, folder: Path) -> dict:
     """
     study = studies.read(folder)
     states = studies.run_states(folder, study)
-    waiting, own = [row["study"] for row in queue.listed(home)], queue.key(home, folder)
+    waiting, own = _waiting(home), queue.key(home, folder)
     state = _state(folder, study, own in waiting)
     ahead = waiting.index(own) if state == "queued" and own in waiting else None
     rows = [_row(folder, study, cell, states[cell.name]) for cell in studies.cells(study)]

@@ -49,7 +49,7 @@ class StopFlag:
 
 
 def stop_study(home: Path, folder: Path) -> bool:
-    """Stop whoever works on a study and take it off the queue; whether somebody was."""
+    """Stop whoever works on a study and take it off the queue; whether either was to be done."""
     row = queue.row(home, folder)
     queue.remove(home, folder)
     _mark_stopped(folder)
@@ -61,7 +61,7 @@ def stop_study(home: Path, folder: Path) -> bool:
         stop(*job)
     if not queue.row(home, folder):  # nobody has asked for it again meanwhile
         _mark_stopped(folder)  # a job that had just begun took the mark away
-    return bool(jobs)
+    return bool(jobs) or row is not None
 
 
 def _mark_stopped(folder: Path) -> None:

@@ -52,7 +52,7 @@ LIGHT = {  # the command line starts without torch: these import none when they 
     *("records", "strategies", "penalties", "rates", "datasets", "metrics", "statistics"),
     *("files", "runs", "studies", "presence", "tuning", "schedule", "worker", "lab", "findings"),
     *("leaderboard", "console", "commands", "doctor", "examples", "asking", "demo"),
-    *("evidence", "pictures", "watching", "maps", "flips", "deleting", "jobs", "looks"),
+    *("lanes", "evidence", "pictures", "watching", "maps", "flips", "deleting", "jobs", "looks"),
     *("homes", "queue", "modes", "people", "passwords", "search", "about", "card", "report"),
     *("__main__", "ui"),
 }

@@ -173,7 +173,7 @@ def test_predict(home, document):
 def test_queue_and_stop(home, document):
     options = ("--strategies", "full", "--seeds", 1, "--name", "open", "--queue")
     assert document("compare", "bands", *OPTIONS, *options) == {"study": "open", "queued": True}
-    assert document("stop", "open") == {"study": "open", "stopped": False}
+    assert document("stop", "open") == {"study": "open", "stopped": True}
     rows = {row["study"]: row["state"] for row in document("studies")}
     assert rows["open"] == "stopped"
     assert document("stop", "done") == {"study": "done", "stopped": False}
@@ -390,8 +390,37 @@ def test_a_damaged_study_is_named_and_doctor_tells_of_it(cli, home, tmp_path, mo
     (copy / "checkpoints" / "done" / "study.json").write_text("{")
     code, _, err = cli("status", "done")
     assert code == 2 and err == "done/study.json is damaged: it holds no JSON.\n"
-    (finding,) = [f for f in json.loads(cli("doctor", "--json")[1]) if f["what"] == "studies"]
+    (finding,) = [f for f in json.loads(cli("doctor", "--json")[1]) if f["what"] == "damaged"]
     assert finding["ok"] is False and "done/study.json is damaged" in finding["found"]
+
+
+@pytest.mark.parametrize(
+    "what", ["study.json", "half of study.json", "manifest.json", "items.csv", "no items.csv"]
+)
+def test_what_cannot_be_read_hides_nothing_else_and_can_be_deleted(
+    cli, document, home, tmp_path, monkeypatch, what
+):
+    """As a folder that was copied by half, or comes from a later version, would be."""
+    copy = tmp_path / "home"
+    shutil.copytree(home, copy)
+    monkeypatch.setenv("FTLAB_HOME", str(copy))
+    shutil.copytree(copy / "data" / "bands", copy / "data" / "bad")
+    name, place = ("open", "checkpoints") if "study" in what else ("bad", "data")
+    bad = copy / place / name / what.split()[-1]
+    kept = {"version": json.loads(bad.read_text())["version"]} if "half" in what else None
+    bad.write_text(json.dumps(kept) if kept else "{")
+    if "no " in what:
+        bad.unlink()
+    have = names(document("studies")) + names(document("datasets"))
+    assert {"done", "bands"} <= set(have) and name not in have
+    assert {run["study"] for run in document("runs")} >= {"done"}
+    _, _, err = cli("studies")
+    assert re.search(f"^Left out: .*{name}.* damaged", err, re.M), err
+    assert cli("delete", name, "--yes")[0] == 0 and not cli("studies")[2]
+
+
+def names(rows) -> list[str]:
+    return [row.get("study") or row["name"] for row in rows]
 
 
 # --- delete asks ---

@@ -140,13 +140,30 @@ def test_only_so_many_images_are_looked_at_and_by_whoever_is_known(room, monkeyp
     assert len(asked) == 1
 
 
+def test_nobody_keeps_the_others_waiting_for_a_slow_map(room):
+    named = {row["name"] for row in room.lab.methods()}
+    assert "gradcam" in named and "scorecam" not in named
+    assert "scorecam" in {row["name"] for row in People(Lab(room.home), ONE, lambda: "").methods()}
+    with pytest.raises(BadInput, match="scorecam takes minutes"):
+        room.lab.explain(room.home / "any.png", "any", method="scorecam")
+
+
+def test_whose_folder_is_full_trains_nothing_more(room):
+    room.lab = People(Lab(room.home), replace(MODE, stored_bytes=1), lambda: room.who)
+    room.lab.enqueue(question(name="first"))
+    for verb, given in (("enqueue", question(name="more")), ("resume", "first")):
+        with pytest.raises(BadInput, match="delete some"):
+            getattr(room.lab, verb)(given)
+
+
 def test_limits_are_numbers_by_their_names():
     mode = PUBLIC.limited({"study_epochs": "30", "idle_hours": "0.5"})
     assert (mode.study_epochs, mode.idle_hours, mode.name) == (30, 0.5, "public")
     for texts, said in (
         ({"epochs": "3"}, "There is no limit 'epochs'; there are batch_images"),
-        ({"study_epochs": "-1"}, "is a number above 0"),
-        ({"study_epochs": "many"}, "is a number above 0"),
+        ({"study_epochs": "-1"}, "is a whole number from 1 on"),
+        ({"study_epochs": "many"}, "is a whole number from 1 on"),
+        ({"batch_images": "0.5"}, "is a whole number from 1 on"),
         ({"paths": "1"}, "There is no limit 'paths'"),
     ):
         with pytest.raises(BadInput, match=said):

@@ -189,6 +189,11 @@ def test_a_port_that_is_taken_is_a_sentence(quiet):
             launch(quiet, port=taken.getsockname()[1], block=False)
 
 
+def test_an_address_of_another_machine_is_a_sentence(quiet):
+    with pytest.raises(BadInput, match="192.0.2.1 is no address of this machine"):
+        launch(quiet, host="192.0.2.1", port=7999, block=False)
+
+
 def test_the_app_refuses_gradios_editing_mode(quiet, monkeypatch):
     monkeypatch.setenv("GRADIO_VIBE_MODE", "1")
     with pytest.raises(BadInput, match="unset it"):

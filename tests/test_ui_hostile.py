@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -260,3 +261,14 @@ def test_no_cell_of_a_table_is_a_formula_its_heading_neither(monkeypatch, tmp_pa
 def test_a_name_gives_a_terminal_no_orders(capsys):
     console.say("a\x1b[31mred\x1b]8;;http://x\x07\u202ex\x9b31m\tb\nc")
     assert capsys.readouterr().out == "a�[31mred�]8;;http://x��x�31m\tb\nc\n"
+
+
+def test_old_downloads_are_emptied_by_several_at_once(monkeypatch, tmp_path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    for number in range(200):
+        (old := tmp_path / "downloads" / str(number)).mkdir(parents=True)
+        (old / "table.csv").write_text("a")
+        os.utime(old, (0, 0))
+    with ThreadPoolExecutor(8) as pool:
+        fresh = list(pool.map(lambda _: parts.cache_folder(), range(8)))
+    assert sorted((tmp_path / "downloads").iterdir()) == sorted(fresh)

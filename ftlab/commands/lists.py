@@ -59,6 +59,7 @@ def plan(
 def datasets(json: Json = False):
     """The imported data sets."""
     rows = lab().datasets()
+    _left_out()
     if json:
         return console.emit(rows)
     if not rows:
@@ -79,6 +80,7 @@ def datasets(json: Json = False):
 def studies(json: Json = False):
     """The studies, shipped and your own."""
     rows = lab().studies()
+    _left_out()
     if json:
         return console.emit(rows)
     if not rows:
@@ -101,3 +103,8 @@ def runs(json: Json = False):
     """Every run of every study."""
     rows = lab().runs()
     return console.emit(rows) if json else console.runs_table(rows)
+
+
+def _left_out() -> None:
+    for why in lab().damaged():
+        console.say(f"Left out: {why}", err=True)

@@ -204,7 +204,7 @@ def stop(study: Study, json: Json = False):
     worked = lab().stop(study)
     if json:
         return console.emit({"study": study, "stopped": worked})
-    return console.say("Stopped." if worked else f"Nobody was at work on {study}.")
+    return console.say("Stopped." if worked else f"{study} was neither at work nor waiting.")
 
 
 @command

@@ -151,7 +151,7 @@ def open_dataset(root: Path, name: str) -> Dataset:
     """The data set of that name in a data folder, or in that of the home it shares.
 
     Raises:
-        BadInput: there is none, or a newer ftlab wrote it.
+        BadInput: there is none, it is damaged, or a newer ftlab wrote it.
     """
     known = _folders(homes.readable(Path(root)))
     if name not in known:
@@ -160,12 +160,21 @@ def open_dataset(root: Path, name: str) -> Dataset:
         raise BadInput(f"There is no data set {name!r}; {imported} ({hint}).")
     folder = known[name]
     manifest = read_manifest(folder)
+    try:
+        return _opened(folder, manifest)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"The data set {name} is damaged: its items.csv cannot be read.") from error
+
+
+def _opened(folder: Path, manifest: dict) -> Dataset:
     with open(folder / "items.csv", encoding="utf-8", newline="") as file:
         items = list(csv.DictReader(file))
+    if not items:
+        raise ValueError("A data set without images was never written.")
     place = {label: n for n, label in enumerate(manifest["classes"])}
     return Dataset(
         folder=folder,
-        name=name,
+        name=folder.name,
         classes=tuple(manifest["classes"]),
         files=tuple(item["file"] for item in items),
         labels=np.array([place[item["label"]] for item in items], np.int64),
@@ -187,10 +196,16 @@ def read_manifest(folder: Path) -> dict:
     """A data set's manifest.
 
     Raises:
-        BadInput: a newer ftlab wrote it.
+        BadInput: it is damaged, or a newer ftlab wrote it.
     """
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    if manifest["format"] > FORMAT:
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        newer = manifest["format"] > FORMAT
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(
+            f"The data set {folder.name} is damaged: its manifest.json cannot be read."
+        ) from error
+    if newer:
         raise BadInput(f"The data set {folder.name} was made by a newer ftlab: update this one.")
     return manifest
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -74,30 +76,42 @@ def launch(
 
     mode = mode or Mode(paths=host in LOOPBACK)
     check = checker(users) if users else None
+    _must_be_free(host, port)
     own = lab if mode.name == "one" else People(lab, mode, _whose(mode.name))
     demo = build(own, mode)
     demo.queue(default_concurrency_limit=4, max_size=WAITING, api_open=False)
-    try:
-        demo.launch(
-            server_name=host,
-            server_port=port,
-            auth=check,
-            auth_message=WELCOME if check else None,
-            theme=theme(),
-            css_paths=CSS,
-            max_file_size=mode.upload_bytes,
-            blocked_paths=[str(Path(lab.home) / name) for name in HELD],
-            app_kwargs=_around(lab.home, mode, host),
-            **QUIET,
-        )
-    except OSError:
-        raise BadInput(f"Port {port} is taken: choose another with --port.") from None
+    demo.launch(
+        server_name=host,
+        server_port=port,
+        auth=check,
+        auth_message=WELCOME if check else None,
+        theme=theme(),
+        css_paths=CSS,
+        max_file_size=mode.upload_bytes,
+        blocked_paths=[str(Path(lab.home) / name) for name in HELD],
+        app_kwargs=_around(lab.home, mode, host),
+        **QUIET,
+    )
     demo.server.config.timeout_graceful_shutdown = LEAVING_SECONDS
     _start_beside(lab, mode)
     print(f"ftlab is at {demo.local_url}  (Ctrl-C ends it; studies go on)", flush=True)
     if block:
         _stay(demo)
     return demo
+
+
+def _must_be_free(host: str, port: int) -> None:
+    """Say what is wrong with an address before Gradio, which calls every fault a taken port."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        reasons = {
+            errno.EADDRINUSE: f"Port {port} is taken: choose another with --port.",
+            errno.EACCES: f"Port {port} is not for everybody: choose one above 1023 with --port.",
+        }
+        away = f"{host} is no address of this machine: choose another with --host."
+        raise BadInput(reasons.get(error.errno, away)) from None
 
 
 def _prepare(home: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import logging
 import os
 import re
 import secrets
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -90,10 +92,9 @@ def cache_folder() -> Path:
     home = home / "downloads"
     home.mkdir(parents=True, exist_ok=True)
     for old in home.iterdir():
-        if time.time() - old.stat().st_mtime > KEPT_SECONDS:
-            for file in old.iterdir():
-                file.unlink(missing_ok=True)
-            old.rmdir()
+        with contextlib.suppress(FileNotFoundError):  # another event empties it, too
+            if time.time() - old.stat().st_mtime > KEPT_SECONDS:
+                shutil.rmtree(old, ignore_errors=True)
     folder = home / secrets.token_hex(8)
     folder.mkdir()
     return folder
