@@ -181,6 +181,11 @@ def _all_here(folder: Path, study: Study, strategies: Sequence[str], seed: int) 
     return all(cell.finished(folder) for cell in cells) and all(w.exists() for w in weights)
 
 
+def _plain(strategy: str) -> str:
+    """A name that is none of a search's: an average of truncated@12 cannot be trained at a unit."""
+    return strategy.replace("@", "_")
+
+
 def _averages(
     folder: Path,
     home: Path,
@@ -204,11 +209,11 @@ def _averages(
     if alphas is not None:
         for alpha in dict.fromkeys(alphas):
             ends = {"kind": "wise_ft", "alpha": alpha, "of": [cell.name for cell in cells]}
-            label = f"{cells[1].strategy}_wise_{alpha:g}"
+            label = f"{_plain(cells[1].strategy)}_wise_{alpha:g}"
             yield label, average_of(parts, [1 - alpha, alpha]), ends
         return
     names = [cell.name for cell in cells]
-    own_seeds = f"{cells[0].strategy}_" if len({cell.seed for cell in cells}) > 1 else ""
+    own_seeds = f"{_plain(cells[0].strategy)}_" if len({cell.seed for cell in cells}) > 1 else ""
 
     def soup_of(own: Sequence[Mapping[str, Tensor]]) -> Tensors:
         return average_of(own, [1 / len(own)] * len(own))

@@ -50,7 +50,7 @@ def plan_text(plan: Mapping) -> str:
         grown = last and last < names and names != everything
         who = (
             "all"
-            if _is_all(plan, names)
+            if names == set(plan.get("stages") or ())
             else ("+" if grown else "") + ",".join(added if grown else phase["lrs"])
         )
         rate = "/".join(f"{r:g}" for r in dict.fromkeys(phase["lrs"].values()))
@@ -59,10 +59,6 @@ def plan_text(plan: Mapping) -> str:
     cut = f"  cut after unit {plan['cut_after']}" if plan["cut_after"] else ""
     slim = f"  half as wide and new from unit {plan['slim_from']}" if plan["slim_from"] else ""
     return " | ".join(parts) + cut + slim
-
-
-def _is_all(plan: Mapping, names: set[str]) -> bool:
-    return bool(plan.get("stages")) and names == set(plan["stages"])
 
 
 def _extras(phase: Mapping) -> str:
@@ -198,8 +194,10 @@ def runs_table(rows: list[Mapping]) -> None:
 def data_report(report: Mapping) -> None:
     """What a person should know of a data set: see `ftlab.datasets.report`."""
     say(f"{report['name']}: {report['images']} images")
+    *_, last = report["classes"]
     for name, count in report["classes"].items():
-        say(f"  {name}  {count}")
+        positive = "  (the positive class)" if len(report["classes"]) == 2 and name == last else ""
+        say(f"  {name}  {count}{positive}")
     say("  " + ", ".join(f"{split} {n}" for split, n in report["splits"].items()))
     say(f"  groups: {'none known' if report['groups'] is None else report['groups']}")
     if report["masks"]:

@@ -21,7 +21,8 @@ def score(
 ) -> dict[str, float]:
     """Every metric of one run, as fractions (not per cent), log_loss in nats.
 
-    auroc, average_precision and auprc are those of class 1 with two classes, else the mean over
+    auroc, average_precision and auprc are those of class 1, the positive one
+    (`ftlab.datasets.classes`), with two classes, else the mean over
     classes, one against the rest. average_precision sums the steps of the precision-recall curve;
     auprc is the trapezoid under it, which interpolates between steps and is therefore optimistic
     (Davis and Goadrich 2006): use it only to compare with papers that report it. Chance level of

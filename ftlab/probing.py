@@ -21,6 +21,7 @@ def multipliers(
     inputs: Iterable[tuple[Tensor, Tensor]],
     settings: Settings,
     after: int = 0,
+    weight: Tensor | None = None,
     pieces: int = 1,
 ) -> dict[str, float]:
     """Parameter name -> multiplier of its rate, from the gradients of the first batches.
@@ -29,7 +30,7 @@ def multipliers(
 
     Args:
         inputs: batches (x, labels) on the network's device, x being what unit `after` gives.
-        pieces: in how many each is computed, as `ftlab.losses`.
+        weight: of the classes (C,). pieces: in how many each is computed, as `ftlab.losses`.
     """
     rule = phase.rates
     set_mode(network, phase)
@@ -37,7 +38,7 @@ def multipliers(
     ruled, followers = _ruled(network, phase)
     measured: dict[str, list[float]] = {name: [] for name in ruled}
     for x, labels in islice(inputs, rule.batches):
-        parts = losses(network, x, labels, settings, after=after, pieces=pieces)
+        parts = losses(network, x, labels, settings, after=after, weight=weight, pieces=pieces)
         gradients = [torch.autograd.grad(part, list(ruled.values())) for part in parts]
         for (name, theta), *of_parts in zip(ruled.items(), *gradients, strict=True):
             measured[name].append(rule.measure(theta.detach(), sum(of_parts)))

@@ -1,8 +1,8 @@
 """Rate rules: before every epoch, one multiplier of the learning rate per tensor, from gradients.
 
 Both rules are Lee et al., "Surgical fine-tuning improves adaptation to distribution shifts",
-ICLR 2023. The gradients are those of the mean cross-entropy on the first five training batches of
-the epoch, without a step. Two modes:
+ICLR 2023. The gradients are those of the loss that is trained, but for a penalty, on the first five
+training batches of the epoch, without a step. Two modes:
 
 faithful   as the authors' code: one multiplier per tensor, BatchNorm left out of the rule and not
            trained, BatchNorm statistics as stored, Adam rebuilt every epoch with weight decay 1e-4,
@@ -60,7 +60,10 @@ class AutoSNR(Rule):
     """lr_i = lr * [SNR_i >= 0.95],   SNR_i = mean over elements of g_i^2 / (Var_0(g_i) + 1e-8).
 
     Var_0 is the variance over the tensor's first dimension (output channels), as in the authors'
-    code; with one output channel it is undefined and the tensor passes the gate, as there.
+    code; with one output channel it is undefined and the tensor passes the gate, as there. Despite
+    its name it tells no signal from noise: without the 1e-8, n >= 20 channels have an SNR of at
+    least (n - 1) / n >= 0.95 whatever g is, so that what waits are tensors with small gradients
+    (of a deviation below about 4e-4) and those with few channels.
     """
 
     name: ClassVar[str] = "auto_snr"

@@ -7,6 +7,7 @@ together in a fold. This ranks the units that a ranked search trains (`ftlab.sea
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
@@ -32,11 +33,19 @@ def rank(context: Context, backbone: str, metric: str) -> None:
     network.to(context.device, memory_format=torch.channels_last)
     settings = arithmetic.settled(study.settings, backbone, context.cache)
     train, groups = context.splits["train"], context.groups["train"]
-    few = np.sort(np.random.default_rng(0).permutation(len(train))[:IMAGES])
+    few = _some(train.labels)
     seen = features(network, train, few, settings)
     scores = [readable(each, train.labels[few], groups[few], metric) for each in seen]
     found = {"scores": dict(enumerate(scores, 1)), "seconds": time.perf_counter() - began}
     files.write_json(context.folder / search.RANKING, found)
+
+
+def _some(labels: np.ndarray) -> np.ndarray:
+    """Places of at most IMAGES images, of each class its share, in order."""
+    shuffled = np.random.default_rng(0).permutation(len(labels))
+    share = min(1.0, IMAGES / len(labels))
+    of_class = [shuffled[labels[shuffled] == c] for c in np.unique(labels)]
+    return np.sort(np.concatenate([own[: math.ceil(share * len(own))] for own in of_class]))
 
 
 @torch.inference_mode()
@@ -62,11 +71,29 @@ def readable(seen: np.ndarray, labels: np.ndarray, groups: np.ndarray, metric: s
         seen: (n, C) features, labels: (n,), groups: (n,) ints.
     """
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+    from sklearn.model_selection import cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
-    said = cross_val_predict(model, seen, labels, groups=groups, cv=folds, method="predict_proba")
+    folds = _folds(labels, groups)
+    said = cross_val_predict(model, seen, labels, cv=folds, method="predict_proba")
     return metrics.score(labels, said)[metric]
+
+
+def _folds(labels: np.ndarray, groups: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(places to fit on, places to read) of each fold.
+
+    Groups stay whole, unless they are so few that what is fitted on would lack a class.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    classes, largest = len(np.unique(labels)), np.bincount(labels).max()
+    for kind, parts in ((StratifiedGroupKFold, len(np.unique(groups))), (StratifiedKFold, FOLDS)):
+        if (n := min(FOLDS, parts, largest)) < 2:
+            continue
+        apart = {"groups": groups} if kind is StratifiedGroupKFold else {}
+        folds = list(kind(int(n), shuffle=True, random_state=0).split(labels, labels, **apart))
+        if all(len(np.unique(labels[fitted])) == classes for fitted, _ in folds):
+            break
+    return folds

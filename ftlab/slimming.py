@@ -31,7 +31,7 @@ def halve(units: list[nn.Module], first: int) -> None:
             hooks.append(module.register_forward_pre_hook(_rebuild))
     try:
         channels(units)
-    except RuntimeError as error:  # a layer that kept its width met one that did not
+    except (RuntimeError, IndexError) as error:  # a layer that kept its width met one that did not
         raise BadInput("This backbone has layers that ftlab cannot make half as wide.") from error
     for hook in hooks:
         hook.remove()

@@ -112,9 +112,9 @@ def auto_rgn(layout: Layout, epochs: int, lr: float = 1e-3, mode: Mode = "practi
 
 
 def auto_snr(layout: Layout, epochs: int, lr: float = 1e-3, mode: Mode = "practical") -> Plan:
-    """Full, but a tensor whose gradient is mostly noise waits:  lr_i = lr [SNR_i >= 0.95].
+    """Full, but a tensor whose gradient is small or narrow waits:  lr_i = lr [SNR_i >= 0.95].
 
-    Lee et al. 2023; the SNR is measured before every epoch.
+    Lee et al. 2023, as in their code: see ftlab/rates.py for what the SNR measures and what not.
 
     lr: learning rate of what passes the gate, and of the head.
     mode: faithful to the authors' code, or fit for a new head (practical; rates.py).

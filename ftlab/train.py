@@ -138,8 +138,11 @@ def _epoch(network, phase, local, images, settings, start, moments, pieces, stop
     order = np.random.permutation(len(images))
     each = steps(len(images), settings.batch)
     inputs = partial(_inputs, network, images, order, settings)
+    classes = network.head.out_features
+    weight = class_weights(images.labels, classes).to(device) if settings.class_weights else None
+    how = {"after": images.after, "weight": weight, "pieces": pieces}
     rule = phase.rates
-    multipliers = probe(network, phase, inputs(), settings, images.after, pieces) if rule else {}
+    multipliers = probe(network, phase, inputs(), settings, **how) if rule else {}
     set_mode(network, phase)
     if rule and rule.faithful:
         moments.clear()
@@ -148,9 +151,6 @@ def _epoch(network, phase, local, images, settings, start, moments, pieces, stop
     if phase.penalty:
         kernels = list(_kernels(network, phase, start))
         penalty = partial(phase.penalty, kernels, network.head.weight)
-    classes = network.head.out_features
-    weight = class_weights(images.labels, classes).to(device) if settings.class_weights else None
-    how = {"after": images.after, "weight": weight, "penalty": penalty, "pieces": pieces}
     total = torch.zeros((), device=device)
     for step, (x, labels) in enumerate(inputs()):
         if stop():
@@ -159,7 +159,7 @@ def _epoch(network, phase, local, images, settings, start, moments, pieces, stop
         for group in optimizer.param_groups:
             group["lr"] = group["base"] * factor
         optimizer.zero_grad(set_to_none=True)
-        for loss in losses(network, x, labels, settings, **how):
+        for loss in losses(network, x, labels, settings, penalty=penalty, **how):
             loss.backward()
             total += loss.detach() * len(labels)
         optimizer.step()

@@ -89,6 +89,16 @@ def test_at_0_and_1_wise_ft_is_its_ends_and_answers_as_they_did(study):
     assert question["study"] == "ends"
 
 
+def test_an_average_of_a_searchs_unit_can_be_read(study):
+    home, _ = study
+    tuned = replace(QUICK, lr="auto", epochs=1)
+    trained(home, ("layer_wise@2", "linear_probe"), name="units", settings=tuned)
+    Lab(home).average("units", "unit-wise", ["layer_wise@2"], alphas=[0.5])
+    told = Lab(home).status("unit-wise")
+    assert told["state"] == "finished"
+    assert told["runs"][-1]["strategy"] == "layer_wise_2_wise_0.5"
+
+
 def test_a_study_of_averages_is_read_like_any_other_and_leaves_its_source_alone(study):
     home, source = study
     before = files.read_json(source / "study.json")

@@ -72,6 +72,20 @@ def test_a_class_of_two_patients_is_refused_with_the_count_of_groups(tmp_path):
         import_dataset(tmp_path / "data", str(source), "x", group_column="group")
 
 
+def test_test_images_of_one_video_are_refused_and_of_few_a_warning(tmp_path):
+    source = tree(tmp_path / "in", 40)
+    for videos in (3, 12):
+        rows = [f"{c}/{n}.png,{c},{n % videos}" for c in ("cat", "dog") for n in range(40)]
+        (source / "labels.csv").write_text("path,label,group\n" + "\n".join(rows))
+        if videos == 3:
+            with pytest.raises(BadInput, match="All test images are of one group"):
+                import_dataset(tmp_path / "data", str(source), "x", group_column="group")
+        else:
+            made = import_dataset(tmp_path / "data", str(source), "x", group_column="group")
+            assert len(set(made.groups[made.splits == "test"])) in (2, 3)
+            assert any("so few say little of others" in w for w in report(made)["warnings"])
+
+
 # ---- duplicates ----
 
 

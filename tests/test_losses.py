@@ -13,6 +13,7 @@ from test_train import SETTINGS, bits, numbers, same, train
 from torch import nn
 
 from ftlab.losses import class_weights
+from ftlab.probing import multipliers
 from ftlab.records import Plan
 from ftlab.strategies import write_plan
 from ftlab.train import fit
@@ -54,6 +55,18 @@ def test_class_weights_are_the_inverse_frequencies_of_the_training_split():
     labels = np.array([0, 0, 0, 1, 1, 2])
     assert class_weights(labels, 3).tolist() == pytest.approx([6 / 9, 6 / 6, 6 / 3])
     assert class_weights(labels, 4)[3] == 6 / 4  # a class without images does not divide by zero
+
+
+def test_a_rate_rule_looks_at_the_loss_with_its_class_weights():
+    """Where a single class has any weight, the others' images pull at nothing."""
+    network, data = tiny_network(2), split(16)
+    phase = write_plan("auto_rgn", network.layout(), 1).phases[0]
+    x, y = network.prepare(data.batch(np.arange(16))), torch.from_numpy(data.labels)
+    one = torch.tensor([1.0, 0.0])
+    found = multipliers(network, phase, [(x, y)], SETTINGS, weight=one)
+    alone = multipliers(network, phase, [(x[y == 0], y[y == 0])], SETTINGS)
+    assert found == pytest.approx(alone, rel=1e-4)
+    assert found != pytest.approx(multipliers(network, phase, [(x, y)], SETTINGS), rel=1e-2)
 
 
 def test_class_weights_enter_the_loss():

@@ -64,6 +64,8 @@ def test_snr_is_a_gate_at_0_95_of_the_mean_over_batches():
         "b": 0.0,
         "c": 1.0,
     }
+    noise = torch.randn(32, 16, 3, 3, generator=torch.Generator().manual_seed(0))
+    assert rule.measure(noise, noise) > 0.95 > rule.measure(noise, 1e-5 * noise)
     one_channel = rule.measure(torch.ones(1, 4), torch.ones(1, 4))
     assert rule.multipliers({"a": [one_channel]}) == {"a": 1.0}
 

@@ -327,6 +327,24 @@ def test_readable_is_what_separates_classes_of_patients_that_were_not_fitted_on(
     assert readout.readable(patients, labels, groups, "balanced_accuracy") < 0.65
 
 
+@pytest.mark.filterwarnings("ignore:The least populated class")
+@pytest.mark.parametrize(
+    ("of_group", "labels"),
+    [
+        ([0, 1] * 2, [0, 0, 1, 1]),  # two patients, two images of a class
+        ([0] * 10, [0, 1] * 5),  # one patient
+        ([0] * 5 + [1] * 5 + [2] * 5, [0] * 5 + [1] * 10),  # a class of a single patient
+        (range(9), [0, 1, 2] * 3),
+    ],
+)
+def test_few_images_or_patients_can_be_ranked_by_folds_that_hold_every_class(of_group, labels):
+    groups, labels = np.array(of_group), np.array(labels)
+    told = np.eye(3)[labels]
+    assert readout.readable(told, labels, groups, "auroc") == 1
+    held = np.sort(np.concatenate([read for _, read in readout._folds(labels, groups)]))
+    assert held.tolist() == list(range(len(labels)))
+
+
 def test_a_ranked_search_trains_the_three_units_read_best_and_the_whole(home):
     folder = asking(home, "ranked", replace(ASKED, how="ranked"))
     work(home, folder)

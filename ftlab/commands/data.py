@@ -24,6 +24,9 @@ def import_(
     group_column: Annotated[str | None, typer.Option(help="Of patient, lesion, video.")] = None,
     split_column: Annotated[str | None, typer.Option(help="Of train, val, test.")] = None,
     mask_column: Annotated[str | None, typer.Option(help="Of the mask file.")] = None,
+    positive: Annotated[
+        str | None, typer.Option(help="Of two classes, the one that is looked for.")
+    ] = None,
     fractions: Annotated[str, typer.Option(help="Of train, val and test.")] = "0.64,0.16,0.2",
     seed: Annotated[int, typer.Option(help="Of the splits and of phantoms.")] = 0,
     per_class: Annotated[
@@ -47,6 +50,7 @@ def import_(
         group_column=group_column,
         split_column=split_column,
         mask_column=mask_column,
+        positive=positive,
         fractions=shares,
         seed=seed,
         per_class=per_class,

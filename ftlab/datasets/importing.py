@@ -15,6 +15,7 @@ from PIL import Image
 
 from ..records import BadInput
 from . import checks, masks, splits, store
+from .classes import ordered
 from .labelling import Item, label_items
 from .listing import Listing
 from .reading import WORKERS, file_bytes, read_image
@@ -49,6 +50,7 @@ def import_dataset(
     group_column: str | None = None,
     split_column: str | None = None,
     mask_column: str | None = None,
+    positive: str | None = None,
     fractions: Sequence[float] = (0.64, 0.16, 0.20),
     seed: int = 0,
     per_class: int | None = None,
@@ -66,6 +68,7 @@ def import_dataset(
         group_column: what must not straddle splits: patient, lesion, video.
         split_column: the data set's own splits; otherwise they are made here.
         mask_column: a picture as large as the image that is black but for what makes its class.
+        positive: which of two classes is the last; see `ftlab.datasets.classes`.
         fractions: of train, val and test.
         seed: decides who goes into which split, and what a phantom shows.
         per_class: how many images of a phantom to draw, 100 by default.
@@ -89,7 +92,7 @@ def import_dataset(
         work.mkdir(parents=True)
         listing = gather(str(source), work / "unpacked", per_class, seed, drawing)
         items = label_items(listing, labels and Path(labels), columns)
-        classes = _classes(items)
+        classes = ordered({item.label for item in items}, positive)
         readings = _read_all(items, classes, work, listing, progress)
         shutil.rmtree(work / "unpacked", ignore_errors=True)
         manifest, rows = _checked(readings, classes, listing, fractions, seed)
@@ -100,20 +103,6 @@ def import_dataset(
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return store.open_dataset(root, name)
-
-
-def _classes(items: list[Item]) -> list[str]:
-    """Class names in order, by number where all are numbers."""
-    classes = {item.label for item in items}
-    if not classes:
-        raise BadInput("The source holds no images: give PNG, JPEG, TIFF, BMP, GIF, WebP or DICOM.")
-    if len(classes) == 1:
-        raise BadInput(
-            f"All images are of one class ({classes.pop()}): a classifier needs two or more, "
-            "one folder each."
-        )
-    numeric = all(name.isdecimal() for name in classes)
-    return sorted(classes, key=lambda name: (int(name), name) if numeric else (0, name))
 
 
 def _read_all(
@@ -280,8 +269,19 @@ def _own_split_warnings(own: np.ndarray, split: np.ndarray, groups: np.ndarray) 
 def _judge(
     labels: np.ndarray, groups: np.ndarray, split: np.ndarray, classes: list[str], own: bool
 ) -> list[str]:
-    """Refuse a class with fewer than 2 images in a split, and warn of one with fewer than 5."""
+    """Refuse a class with fewer than 2 images in a split, and test images of a single group.
+
+    Warn of a class with fewer than 5 in a split, and of fewer than 5 groups in the test split.
+    """
     warnings = []
+    tested = len(np.unique(groups[split == "test"]))
+    if tested < splits.AT_LEAST:
+        raise BadInput(
+            "All test images are of one group (patient, lesion or video), which stays whole: what "
+            "they say holds of nobody else. Add images of others, or widen test in --fractions."
+        )
+    if tested < FEW:
+        warnings.append(f"The test images are of {tested} groups: so few say little of others.")
     for index, name in enumerate(classes):
         counts = {s: int(((labels == index) & (split == s)).sum()) for s in splits.NAMES}
         found = f"{name!r} has " + ", ".join(f"{n} {s}" for s, n in counts.items()) + " images"

@@ -27,7 +27,7 @@ SIGNS = {
     "|^2": "|²",
 }
 RULES = {"l1_sp": "L1 pull to the start", "l2_sp": "L2 pull to the start"}
-RULES |= {"auto_rgn": "rates by gradient norm", "auto_snr": "rates by gradient noise"}
+RULES |= {"auto_rgn": "rates by gradient norm", "auto_snr": "small gradients wait"}
 
 # A page holds these once, where it always shows: what is hidden lends no pattern.
 PATTERNS = """<svg class="ft-patterns" aria-hidden="true" width="0" height="0"><defs>
