@@ -253,11 +253,12 @@ def test_other_networks_of_the_families_wrap_cut_and_slim(name):
         assert network(torch.zeros(2, 3, 64, 64)).shape == (2, 2)
 
 
-def test_a_network_with_unknown_layers_wraps_but_says_that_it_cannot_be_slimmed():
+@pytest.mark.parametrize(("name", "unit"), [("convnextv2_atto", 3), ("res2net50_26w_4s", 15)])
+def test_a_network_with_unknown_layers_wraps_but_says_that_it_cannot_be_slimmed(name, unit):
     with torch.device("meta"):
-        network = skeleton("convnextv2_atto")
+        network = skeleton(name)
         with pytest.raises(BadInput, match="half as wide"):
-            backbones.slim(network, 3)
+            backbones.slim(network, unit)
 
 
 @pytest.mark.parametrize(
