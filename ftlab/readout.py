@@ -27,17 +27,24 @@ FOLDS = 5
 
 def rank(context: Context, backbone: str, metric: str) -> None:
     """Score every unit of a study's backbone by a metric, and write its ranking.json."""
-    began, study = time.perf_counter(), context.study
+    began = time.perf_counter()
+    images, places, seen = pretrained(context, backbone)
+    labels, groups = images.labels[places], context.groups["train"][places]
+    scores = [readable(each, labels, groups, metric) for each in seen]
+    found = {"scores": dict(enumerate(scores, 1)), "seconds": time.perf_counter() - began}
+    files.write_json(context.folder / search.RANKING, found)
+
+
+def pretrained(context: Context, backbone: str) -> tuple[Split, np.ndarray, list[np.ndarray]]:
+    """(training split, places of the images taken, of each unit their features (n, C))."""
+    study = context.study
     theta0 = context.theta0(Cell(backbone, "full", study.seeds[0]))
     network = backbones.build(backbone, len(study.classes), theta0)
     network.to(context.device, memory_format=torch.channels_last)
     settings = arithmetic.settled(study.settings, backbone, context.cache)
-    train, groups = context.splits["train"], context.groups["train"]
+    train = context.splits["train"]
     few = _some(train.labels)
-    seen = features(network, train, few, settings)
-    scores = [readable(each, train.labels[few], groups[few], metric) for each in seen]
-    found = {"scores": dict(enumerate(scores, 1)), "seconds": time.perf_counter() - began}
-    files.write_json(context.folder / search.RANKING, found)
+    return train, few, features(network, train, few, settings)
 
 
 def _some(labels: np.ndarray) -> np.ndarray:
