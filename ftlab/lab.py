@@ -173,11 +173,16 @@ class Lab(Findings):
             (folder / "stopped").touch()
 
     def answer(self, folder: Path) -> dict:
-        """{study, state, runs, leaderboard}: everything a study says so far."""
+        """{study, state, reason, runs, leaderboard}: everything a study says so far.
+
+        reason: why it failed as a whole, else None.
+        """
         study = studies.read(folder)
+        state = watching.state(self.home, folder, study)
         return {
             "study": study.name,
-            "state": watching.state(self.home, folder, study),
+            "state": state,
+            "reason": watching.reason(folder) if state == "failed" else None,
             "runs": leaderboard.run_rows(folder, study),
             "leaderboard": leaderboard.leaderboard(folder),
         }

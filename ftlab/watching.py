@@ -55,7 +55,7 @@ def watch(home: Path, folder: Path) -> dict:
     return {
         "study": study.name,
         "state": state,
-        "reason": _reason(folder) if state == "failed" else None,
+        "reason": reason(folder) if state == "failed" else None,
         "ahead": ahead,
         **schedule.progress(folder, study),
         "runs": rows,
@@ -76,7 +76,7 @@ def _row(folder: Path, study: Study, cell: Cell, state: str) -> dict:
         "state": state,
         "epochs_done": done,
         "epochs": done if over else study.settings.epochs * len(trains),
-        "reason": _reason(cell.folder(folder)) if state == "failed" else None,
+        "reason": reason(cell.folder(folder)) if state == "failed" else None,
     }
 
 
@@ -88,7 +88,7 @@ def _epochs(folder: Path) -> int:
         return 0
 
 
-def _reason(folder: Path) -> str | None:
+def reason(folder: Path) -> str | None:
     try:
         return (folder / "error.txt").read_text(encoding="utf-8").strip()
     except FileNotFoundError:

@@ -63,7 +63,8 @@ def answer(study: str = "moles", seeds: int = 3, found: list[dict] | None = None
     verdicts = {each["backbone"]: "Undecided; learning rates were not tuned." for each in found}
     board = {"metric": "balanced_accuracy", "tuned": False, "tuning": None}
     board |= {"rows": found, "verdicts": verdicts, "ensembles": [], "maps": None}
-    return {"study": study, "state": "finished", "runs": runs, "leaderboard": board, **more}
+    own = {"study": study, "state": "finished", "reason": None, "runs": runs}
+    return {**own, "leaderboard": board, **more}
 
 
 def evidence(names=STRATEGIES, backbone: str = "tiny") -> dict:

@@ -428,6 +428,9 @@ def test_the_app_hands_out_each_file_under_an_address_of_its_own(lab, tmp_path, 
     answers = [{"study": "bands"}]
     study, run, *_ = takeaway._choices(lab, answers)
     assert study["value"] == "bands" and run["value"] in run["choices"]
+    stays = takeaway._choices(lab, answers, "bands")
+    assert "value" not in stays[0] and "value" not in stays[1] and stays[2]["__type__"] == "update"
+    assert "visible" not in stays[2], "what was made can still be saved"
     first, again = (takeaway._card(lab, "bands", run["value"], "onnx")[0] for _ in "ab")
     assert Path(first["value"]).parent != Path(again["value"]).parent
     shown, said = takeaway._network(lab, "bands", _run("full"), "safetensors")

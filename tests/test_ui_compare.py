@@ -62,6 +62,14 @@ def test_each_page_that_opens_has_examples_in_files_of_its_own(lab, monkeypatch)
     assert all(np.asarray(Image.open(path)).max() == 90 for path in first + second)
 
 
+def test_a_study_that_has_finished_since_can_be_chosen_and_opened(lab):
+    assert compare._studies(lab, "another")["choices"] == ["reference", "another"]
+    assert "value" not in compare._studies(lab, "another"), "what is chosen stays"
+    assert compare._studies(lab, None)["value"] == "reference"
+    *_, studies, target = compare._open(lab, ("another", 3))
+    assert studies.preprocess("another") == "another" and studies.value == "another"
+
+
 def test_without_a_study_the_page_says_what_to_do(lab):
     lab.runs = lambda: []
     studies, *_, shown = compare._first(lab)
@@ -80,6 +88,24 @@ def test_a_study_of_other_classes_is_tried_on_its_own_test_images(lab):
     ]
     (only,) = comparison.examples(lab, "own")
     assert (only.caption, only.label) == ("test image: xrays", "xrays")
+
+
+def test_real_images_are_shown_before_drawings_of_the_same_classes(lab):
+    file = lab.folder / "example.png"
+    lab.check = lambda data: {"source": "folder"}
+    lab.sample = lambda data, n: [{"file": file, "label": "nodule", "split": "test", "mask": None}]
+    (only,) = comparison.examples(lab, "reference")
+    assert only.caption == "test image: nodule"
+
+    def gone(data, n):
+        raise BadInput("The data set is not on this machine.")
+
+    lab.sample = gone
+    gallery, _ = compare._examples(lab, "reference")
+    assert [each["caption"] for each in gallery.value] == [
+        "Synthetic chest X-ray: normal",
+        "Synthetic chest X-ray: nodule",
+    ]
 
 
 # --- one image ---
@@ -187,17 +213,17 @@ def test_names_of_strangers_are_no_html(lab):
 
 
 def test_a_test_image_of_a_study_is_shown_with_its_label(lab):
-    shown, *_, study, target = compare._open(("reference", 7))
-    assert (study, target) == ("reference", "")
+    shown, *_, study, target = compare._open(lab, ("reference", 7))
+    assert (study.value, target) == ("reference", "")
     view = comparison.compare(lab, shown, study)
     assert "The label says normal" in text(view.sentence)
     assert "Evidence inside" not in view.cards
     with pytest.raises(BadInput, match="Choose one"):
-        compare._open(None)
+        compare._open(lab, None)
 
 
 def test_a_test_image_with_a_mask_is_outlined_and_the_maps_are_scored_against_it(lab):
-    shown, *_ = compare._open(("reference", MASKED))
+    shown, *_ = compare._open(lab, ("reference", MASKED))
     view = comparison.compare(lab, shown, "reference")
     assert lab.asked[0][-1] == lab.folder / "mask.png"
     assert "Evidence inside 25 %" in text(view.cards)
@@ -272,6 +298,21 @@ def test_one_upload_is_shown_and_several_make_a_table(lab, example, monkeypatch,
     assert "3 images" in said and "2 of 3" in said and "Left out: notes.txt: not an image" in said
     with open(button.value["path"], encoding="utf-8") as rows:
         assert len(list(csv.DictReader(rows))) == 3 * len(SAID)  # a line an image and strategy
+
+
+def test_two_zips_of_the_same_names_are_all_their_images_and_what_is_left_out_is_named(
+    lab, example, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    first = _zip(lab.folder, 2).rename(lab.folder / "ill.zip")
+    with zipfile.ZipFile(first, "a") as archive:
+        archive.writestr("in/phone.heic", b"x")
+    second = _zip(lab.folder, 2).rename(lab.folder / "well.zip")
+    files = [str(first), str(second), str(lab.folder / "example.png")]
+    *_, table, _, lines = compare._take(lab, ONE, files, "reference", example)
+    names = ["ill/in/0.png", "ill/in/1.png", "well/in/0.png", "well/in/1.png", "example.png"]
+    assert [line.caption for line in lines] == names
+    assert "Left out: ill/in/phone.heic" in text(table.value)
 
 
 def test_a_line_of_the_table_is_an_image_that_can_be_compared_until_it_is_swept(

@@ -113,6 +113,7 @@ def test_a_rate_is_a_number_auto_or_each_strategys_default(form, text, lr):
         ({"seeds": 2.5}, "Seeds takes a whole number"),
         ({"size": None}, "Image size, pixels takes a whole number"),
         ({"patience": "long"}, "Patience, epochs takes a number such as 1e-4, not 'long'"),
+        ({"views": "abc"}, "Augmented views takes a number"),
         ({"patience": "2.5"}, "Patience, epochs takes a whole number"),
         ({"lr": "fast"}, "Learning rate takes a number such as 1e-4, not 'fast'"),
         ({"full__lr": "fast"}, "full's lr takes a number"),
@@ -121,6 +122,19 @@ def test_a_rate_is_a_number_auto_or_each_strategys_default(form, text, lr):
 def test_what_is_missing_is_said_in_a_sentence(form, changes, message):
     with pytest.raises(BadInput, match=message):
         form.question(values(form, **changes))
+
+
+def test_every_setting_of_the_page_reaches_the_question(form):
+    given = {
+        **{"size": 128, "batch": 16, "augment": "light", "precision": "auto", "flips": True},
+        **{"optimizer": "sgd", "schedule": "constant", "select": "loss", "class_weights": True},
+    }
+    texts = {"lr": "0.01", "train_per_class": "50", "views": "4", "patience": "3"}
+    asked = form.question(values(form, **given, **texts, weights="random"))
+    numbers = {name: float(text) for name, text in texts.items()}
+    assert {name: getattr(asked.settings, name) for name in (given | texts)} == given | numbers
+    assert asked.weights == "random"
+    assert {*given, *texts, "weights"} == set(question.ABOUT)
 
 
 # --- time, data, weights -----------------------------------------------------------------------

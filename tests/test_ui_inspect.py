@@ -280,12 +280,24 @@ def test_a_single_seed_has_no_interval():
 
 def test_the_reference_study_is_picked_with_its_lowest_seed_and_all_strategies(lab):
     assert insights.find(lab, None) == gr.update(choices=["reference"], value="reference")
-    said, body, backbone, seed, strategies, data, searched = insights.pick(lab, "reference")
+    said, body, *own, searched, study = insights.pick(lab, "reference")
+    backbone, seed, strategies, data = own
     assert said == "" and body["visible"] and not backbone["visible"]
     assert (seed["value"], seed["choices"]) == (0, [0, 1])
     assert strategies["value"] == list(ARMS)
     assert data["choices"] == [("moles, as trained on", ""), ("drawn", "drawn"), ("moles", "moles")]
     assert not searched["visible"], "it is no search"
+    assert study == "reference"
+
+
+def test_what_is_chosen_of_a_study_stays_and_of_another_begins_anew(lab):
+    chosen = "tiny", 1, list(ARMS)[:2], "drawn"
+    same = insights.pick(lab, "reference", "reference", *chosen)[2:6]
+    assert [update["value"] for update in same[1:]] == [1, list(ARMS)[:2], "drawn"]
+    other = insights.pick(lab, "reference", "another", *chosen)[2:6]
+    assert [update["value"] for update in other[1:]] == [0, list(ARMS), ""]
+    gone = insights.pick(lab, "reference", "reference", "tiny", 7, list(ARMS), "gone")[2:6]
+    assert [update["value"] for update in gone[1:]] == [0, list(ARMS), ""]
 
 
 def test_without_a_study_the_page_says_what_to_do(lab):
@@ -300,7 +312,7 @@ def test_without_a_study_the_page_says_what_to_do(lab):
 
 def test_a_search_shows_where_to_cut(lab):
     lab.cuts = lambda name: search()
-    assert insights.pick(lab, "reference")[-1]["visible"]
+    assert insights.pick(lab, "reference")[-2]["visible"]
     assert "Where to cut" in event(lab, insights.cut_curve)[0]["value"].layout.title.text
 
 

@@ -72,6 +72,14 @@ def test_the_verdict_comes_first_and_names_the_cell_where_there_are_several():
     assert cell["visible"] and [a["study"] for a in got] == ["moles", "chest"]
 
 
+def test_what_was_chosen_stays_when_one_comes_back():
+    lab = FakeLab()
+    assert answers.pick(lab, ["moles", "chest"], "chest, tiny")[3]["value"] == "chest, tiny"
+    assert answers.pick(lab, ["moles"], "chest, tiny")[3]["value"] == "moles, tiny"
+    a, b, label = _event(answers.choices, "l1_sp", "gone", "gone", outputs=3)
+    assert (a["value"], b["value"], label["value"]) == ("l1_sp", "full", findings.CLASSES[1])
+
+
 @pytest.mark.parametrize(("studies", "said"), [([], "No results"), (["idle"], "No run has")])
 def test_where_there_is_nothing_the_page_says_what_to_do(studies, said):
     says, body, got, cell = answers.pick(FakeLab(), studies)
@@ -84,7 +92,9 @@ def test_failed_missing_and_noted_runs_are_told():
     lab = FakeLab()
     lab.answers["moles"]["runs"][0] |= {"state": "failed", "reason": "Out of <memory>."}
     lab.answers["moles"]["runs"][1] |= {"note": "memory ran <out>"}
+    lab.answers["moles"] |= {"state": "failed", "reason": "The data set <moles> is gone."}
     says = answers.pick(lab, ["moles"])[0]
+    assert "moles failed: The data set &lt;moles&gt; is gone." in says
     noted = lab.answers["moles"]["runs"][1]["run"]
     assert f"{noted}: memory ran &lt;out&gt;." in says
     assert "38 of 39 runs have finished" in says

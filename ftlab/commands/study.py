@@ -193,6 +193,8 @@ def status(study: Study, json: Json = False):
     console.runs_table(answer["runs"])
     done, total = answer["epochs_done"], answer["epochs"]
     console.say(f"{answer['state']}, {done} of {total} epochs")
+    if answer["reason"]:
+        console.say(answer["reason"])
     if answer["state"] == "running":
         console.say(f"about {console.duration(answer['seconds_left'])} left")
     return console.leaderboard(answer)

@@ -20,7 +20,7 @@ def build(lab, mode: Mode) -> gr.Blocks:
     with gr.Blocks(title="ftlab", analytics_enabled=False, delete_cache=kept) as demo:
         gr.HTML(words.header(mode))
         with gr.Tabs() as tabs:
-            with gr.Tab("Compare", id="compare"):
+            with gr.Tab("Compare", id="compare") as at_compare:
                 comparing = compare.tab(lab, mode)
             with gr.Tab("Fine-tune", id="finetune"):
                 tuning = finetune.tab(lab, mode)
@@ -32,6 +32,7 @@ def build(lab, mode: Mode) -> gr.Blocks:
                 holding = data.tab(lab, mode)
         gr.HTML(words.footer(lab.strategies()))
         comparing.load(demo)
+        comparing.refresh(at_compare.select)
         tuning.load(demo)
         found.refresh(at_results.select)
         looking.refresh(at_inspect.select)

@@ -46,8 +46,12 @@ def find_studies(lab, chosen: Sequence[str] | None) -> dict:
     return gr.update(choices=labels, value=kept)
 
 
-def pick(lab, studies: Sequence[str]) -> list:
-    """Verdicts, whether there is more to show, the studies' answers, and the cells among them."""
+def pick(lab, studies: Sequence[str], chosen: str | None = None) -> list:
+    """Verdicts, whether there is more to show, the studies' answers, and the cells among them.
+
+    Args:
+        chosen: the cell that is shown; it stays if it is still among them.
+    """
     answers = [lab.status(name) for name in studies or ()]
     cells = board.cells(answers)
     says = board.verdicts(cells) + board.state(answers)
@@ -58,8 +62,13 @@ def pick(lab, studies: Sequence[str]) -> list:
         says,
         gr.update(visible=bool(cells)),
         answers,
-        gr.update(choices=names, value=names[0] if names else None, visible=len(names) > 1),
+        gr.update(choices=names, value=_stays(chosen, names), visible=len(names) > 1),
     ]
+
+
+def _stays(chosen: str | None, names: Sequence[str], first: str | None = None) -> str | None:
+    """What is chosen, if it is still among the names; else `first`, or the first of them."""
+    return chosen if chosen in names else first or next(iter(names), None)
 
 
 def tables(answers: Sequence[Mapping]) -> list:
@@ -92,16 +101,16 @@ def drawn(function: Callable, outputs: int) -> Callable:
     return run
 
 
-def choices(lab, cell: Cell, answer: Mapping) -> list:
-    """Strategies A and B and the class to begin with, among those the cell has."""
+def choices(lab, cell: Cell, answer: Mapping, a=None, b=None, label=None) -> list:
+    """Strategies A and B and the class: those chosen where the cell has them, else a beginning."""
     found = _evidence(lab, cell)
     names = [row["strategy"] for row in found]
     first, *second = board.pair(answer, cell.backbone, names)
     labels = [curve["class"] for curve in found[0]["roc"]]
     return [
-        gr.update(choices=names, value=first),
-        gr.update(choices=names, value=(second or [first])[0]),
-        gr.update(choices=labels, value=labels[-1] if labels else None),
+        gr.update(choices=names, value=_stays(a, names, first)),
+        gr.update(choices=names, value=_stays(b, names, (second or [first])[0])),
+        gr.update(choices=labels, value=_stays(label, labels, next(iter(labels[::-1]), None))),
     ]
 
 

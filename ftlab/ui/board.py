@@ -49,6 +49,8 @@ def state(answers: Sequence[Mapping]) -> str:
     """HTML: what is not finished, which runs failed and why, and notes on runs; else nothing."""
     lines = []
     for answer in answers:
+        if answer["reason"]:
+            lines.append(f"{answer['study']} failed: {answer['reason']}")
         done = sum(run["state"] == "finished" for run in answer["runs"])
         if done < len(answer["runs"]):
             lines.append(f"{answer['study']}: {done} of {len(answer['runs'])} runs have finished.")

@@ -105,7 +105,8 @@ def basis(rows: Sequence[Mapping]) -> str:
     seeds = sorted({len(row["seeds"]) for row in rows})
     word = "seed" if seeds == [1] else "seeds"
     n_images = rows[0]["balanced_accuracy"]["images"]
-    return f"{n_images} test images, {' to '.join(map(str, {*seeds[:1], *seeds[-1:]}))} {word}"
+    least_to_most = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
+    return f"{n_images} test images, {least_to_most} {word}"
 
 
 def rates(board: Mapping) -> str:

@@ -43,6 +43,7 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
 
     Returns:
         load: `load(demo)` fills the tab when a page opens.
+        refresh: `refresh(event)` looks up which studies there are after an event.
         follow: `follow(event, picked)` shows a study's test image after an event; picked is a
         gr.State with (study, index).
     """
@@ -78,14 +79,18 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
     blending.wire(lab, ui.blend, asked, **ASK)
 
     def follow(event, picked: gr.State) -> None:
-        event(told(_open), picked, [*chosen, ui.study, ui.target], **QUIET).success(**shows)
+        opened = [*chosen, ui.study, ui.target]
+        event(told(partial(_open, lab)), picked, opened, **QUIET).success(**shows)
+
+    def refresh(event) -> None:
+        event(told(partial(_studies, lab)), ui.study, ui.study, **QUIET)
 
     def load(demo: gr.Blocks) -> None:
         demo.load(None, None, None, js=PASTE, **QUIET)
         filled = [ui.study, ui.method, ui.examples, ui.rows, ui.shown]
         demo.load(told(partial(_first, lab)), None, filled, **QUIET).success(**shows)
 
-    return SimpleNamespace(load=load, follow=follow)
+    return SimpleNamespace(load=load, refresh=refresh, follow=follow)
 
 
 def _layout() -> SimpleNamespace:
@@ -155,10 +160,16 @@ def _first(lab) -> tuple:
     )
 
 
+def _studies(lab, chosen: str | None) -> dict:
+    """The studies that have a finished run by now; what is chosen stays."""
+    able = comparison.able_studies(lab)
+    return gr.update(choices=able, **({} if chosen in able else {"value": next(iter(able), None)}))
+
+
 def _examples(lab, study: str | None) -> tuple:
     rows = comparison.examples(lab, study)
     files = picture_files(comparison.thumbnail(lab, row) for row in rows)
-    captions = (row.caption.removeprefix("Synthetic ") for row in rows)
+    captions = (row.caption for row in rows)
     return gr.Gallery(list(zip(files, captions, strict=True)), selected_index=None), rows
 
 
@@ -183,12 +194,13 @@ def _pick_line(lab, lines: list[Shown], event: gr.SelectData) -> Shown:
     return shown
 
 
-def _open(picked: tuple[str, int] | None) -> tuple:
+def _open(lab, picked: tuple[str, int] | None) -> tuple:
     if not picked:
         raise BadInput("Choose one of the images first.")
     study, index = picked
     shown = Shown(caption=f"Test image {index} of {study}", study=study, index=index)
-    return shown, *_no_table(), study, ""
+    studies = gr.Dropdown(comparison.able_studies(lab), value=study)
+    return shown, *_no_table(), studies, ""
 
 
 def _show(
@@ -225,35 +237,46 @@ def _take(lab, mode: Mode, files: list[str], study: str | None, shown: Shown | N
     if len(files) == 1 and not files[0].lower().endswith(".zip"):
         return None, Shown(files[0], Path(files[0]).name), *_no_table(), []
     with tempfile.TemporaryDirectory() as work:
-        images = _unpacked([Path(file) for file in files], Path(work))
+        images, skipped = _unpacked([Path(file) for file in files], Path(work))
         if len(images) > mode.batch_images:
             raise BadInput(
                 f"{len(images)} images are more than the {mode.batch_images} that can be compared "
                 "at once: send them in parts."
             )
         images = _kept(images, Path(work))
-    table, rows, lines = comparison.batch(lab, images, study)
+    table, rows, lines = comparison.batch(lab, images, study, skipped)
     button = gr.DownloadButton(value=csv_file(rows, f"{study}-images"), visible=True)
     return None, shown, gr.HTML(table, visible=True), button, lines
 
 
-def _unpacked(files: list[Path], work: Path) -> dict[str, Path]:
-    """Name -> file of all images, those of zips unpacked into `work`.
+def _unpacked(files: list[Path], work: Path) -> tuple[dict[str, Path], list[tuple[str, str]]]:
+    """Name -> file of all images, those of zips unpacked into `work`; and (name, why) of others.
 
     Raises:
         BadInput: there is none, or a zip cannot be taken.
     """
-    images = {}
+    images, skipped = {}, []
+    zips = [file for file in files if file.suffix.lower() == ".zip"]
     for number, file in enumerate(files):
-        if file.suffix.lower() != ".zip":
-            images[file.name] = file
+        if file not in zips:
+            images[_free(file.name, images)] = file
             continue
         folder = work / str(number)
         folder.mkdir()
-        images |= unpack(file, folder).files
+        listing = unpack(file, folder)
+        within = f"{file.stem}/" if len(zips) > 1 else ""
+        for name, image in listing.files.items():
+            images[_free(within + name, images)] = image
+        skipped += [(within + name, why) for name, why in listing.skipped]
     if not images:
-        raise BadInput("The zip holds no images.")
-    return images
+        raise BadInput("The zip holds no images: give PNG, JPEG, TIFF, BMP, GIF, WebP or DICOM.")
+    return images, skipped
+
+
+def _free(name: str, taken: dict) -> str:
+    """A name that no image has yet: two files of one name are two images."""
+    names = (name, *(f"{name} ({number})" for number in range(2, len(taken) + 3)))
+    return next(each for each in names if each not in taken)
 
 
 def _kept(images: dict[str, Path], work: Path) -> dict[str, Path]:

@@ -95,26 +95,33 @@ def one_each(lab, study: str) -> list[dict]:
 
 
 def examples(lab, study: str | None) -> list[Shown]:
-    """Images to try on a study: drawn ones of its classes, else some of its own, else all drawn."""
+    """Images to try on a study: its own test images, else drawn ones, of its classes if there are.
+
+    A study of drawings is shown others, drawn for this.
+    """
     asked = next((row for row in lab.studies() if row["study"] == study), None)
     drawn = lab.examples()
-    known = [row for row in drawn if asked and row["label"] in asked["classes"]]
-    fitting = [
-        row
-        for row in known
-        if len({other["label"] for other in known if other["modality"] == row["modality"]}) > 1
-    ]
-    if fitting or not asked:
-        return [_drawn(row) for row in fitting or drawn]
+    of_class = [row for row in drawn if asked and row["label"] in asked["classes"]]
+    fitting = [row for row in of_class if _several(row["modality"], of_class)]
     try:
-        own = lab.sample(asked["data"], 20 * EXAMPLES)
+        if asked and not (fitting and _is_drawn(lab, asked["data"])):
+            own = lab.sample(asked["data"], 20 * EXAMPLES)
+            return [  # what was trained on would flatter
+                Shown(str(row["file"]), f"test image: {row['label']}", row["label"], _path(row))
+                for row in own
+                if row["split"] == "test"
+            ][:EXAMPLES]
     except BadInput:  # its data set is not on this machine
-        return [_drawn(row) for row in drawn]
-    return [  # what was trained on would flatter
-        Shown(str(row["file"]), f"test image: {row['label']}", row["label"], _path(row))
-        for row in own
-        if row["split"] == "test"
-    ][:EXAMPLES]
+        pass
+    return [_drawn(row) for row in fitting or drawn]
+
+
+def _several(modality: str, rows: Sequence[Mapping]) -> bool:
+    return len({row["label"] for row in rows if row["modality"] == modality}) > 1
+
+
+def _is_drawn(lab, data: str) -> bool:
+    return lab.check(data)["source"].startswith("phantom:")
 
 
 def first(rows: Sequence[Shown]) -> Shown | None:
@@ -249,17 +256,20 @@ def _record(shown: Shown, row: Mapping) -> dict:
 # --- many images ---------------------------------------------------------------------------------
 
 
-def batch(lab, images: Mapping[str, Path], study: str) -> tuple[str, list[dict], list[Shown]]:
+def batch(
+    lab, images: Mapping[str, Path], study: str, skipped: Sequence[tuple[str, str]] = ()
+) -> tuple[str, list[dict], list[Shown]]:
     """(HTML of a table, rows of its CSV, the images of the table's lines).
 
     The table has a line for each image that can be read, the CSV one for each image and strategy.
 
     Args:
         images: name -> file.
+        skipped: (name, why) of others that came with them, named under the table.
     Raises:
         BadInput: no image can be read, or no run can predict.
     """
-    readable, skipped = {}, []
+    readable, skipped = {}, list(skipped)
     for name, image in images.items():
         try:
             lab.picture(image)

@@ -62,38 +62,51 @@ def find(lab, chosen: str | None) -> dict:
     return gr.update(choices=names, value=chosen if chosen in names else first)
 
 
-def pick(lab, study: str | None) -> list:
-    """What there is to choose of a study: {empty state, body, backbone, seed, strategies, data}."""
+def pick(lab, study: str | None, before: str | None = None, *chosen) -> list:
+    """What there is to choose of a study.
+
+    Args:
+        before: the study whose backbone, seed, strategies and data are `chosen`; these stay.
+    Returns:
+        {empty state, body, backbone, seed, strategies, data, search, the study}
+    """
     if not study:
-        return [NOTHING, gr.update(visible=False), *[gr.skip()] * 5]
+        return [NOTHING, gr.update(visible=False), *[gr.skip()] * 6]
     rows = _finished(lab, study)
     backbones = list(dict.fromkeys(row["backbone"] for row in rows))
     seeds = sorted({row["seed"] for row in rows})
+    backbone, seed, strategies, data = chosen if study == before else (None, None, None, None)
     return [
         "",
         gr.update(visible=True),
-        gr.update(choices=backbones, value=backbones[0], visible=len(backbones) > 1),
-        gr.update(choices=seeds, value=seeds[0], visible=len(seeds) > 1),
-        _strategies(rows),
-        _data(lab, study),
+        _among(backbones, backbone, visible=len(backbones) > 1),
+        _among(seeds, seed, visible=len(seeds) > 1),
+        _strategies(rows, strategies),
+        _data(lab, study, data),
         gr.update(visible=_cuts(lab, study) is not None),
+        study,
     ]
+
+
+def _among(choices: list, chosen, **more) -> dict:
+    """What is chosen, if it is still among the choices, else the first of them."""
+    return gr.update(choices=choices, value=chosen if chosen in choices else choices[0], **more)
 
 
 def _finished(lab, study: str) -> list[dict]:
     return [r for r in lab.runs() if r["study"] == study and r["state"] == "finished"]
 
 
-def _strategies(rows: Sequence[Mapping]) -> dict:
+def _strategies(rows: Sequence[Mapping], chosen: Sequence[str] | None) -> dict:
     names = list(dict.fromkeys(row["strategy"] for row in rows))
-    return gr.update(choices=names, value=names)
+    return gr.update(choices=names, value=[name for name in names if name in (chosen or names)])
 
 
-def _data(lab, study: str) -> dict:
+def _data(lab, study: str, chosen: str | None) -> dict:
     """The study's own data set as it was trained on, then all that are on this machine now."""
     names = [row["name"] for row in lab.datasets()]
     choices = [(f"{_own_data(lab, study)}, as trained on", OWN), *((name, name) for name in names)]
-    return gr.update(choices=choices, value=OWN)
+    return gr.update(choices=choices, value=chosen if chosen in names else OWN)
 
 
 def _own_data(lab, study: str) -> str:

@@ -31,8 +31,10 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
             event = event.then(function, [*asked, *controls], outputs, **PRIVATE)
 
     def look(event) -> None:
-        choices = [ui.empty, ui.body, ui.backbone, ui.seed, ui.strategies, ui.data, ui.searched]
-        redraw(event(partial(told(insights.pick), lab), ui.study, choices, **PRIVATE))
+        own = [ui.backbone, ui.seed, ui.strategies, ui.data]
+        choices = [ui.empty, ui.body, *own, ui.searched, ui.before]
+        before = [ui.study, ui.before, *own]
+        redraw(event(partial(told(insights.pick), lab), before, choices, **PRIVATE))
 
     look(ui.study.input)
     for control in (ui.backbone, ui.seed, ui.strategies):
@@ -97,7 +99,7 @@ def _wire_button(lab, mode: Mode, ui: SimpleNamespace, asked: list) -> None:
 
 
 def _layout() -> SimpleNamespace:
-    ui = SimpleNamespace()
+    ui = SimpleNamespace(before=gr.State())  # the study whose choices the page shows
     with gr.Row():
         ui.study = gr.Dropdown([], label="Study", min_width=150)
         ui.backbone = gr.Dropdown([], label="Backbone", visible=False, min_width=150)

@@ -85,8 +85,8 @@ class Form:
         settings = {name: values[component] for name, component in self.settings.items()}
         whole = {
             name: _whole(settings[name], ABOUT[name][0])
-            for name in ("size", "batch", "patience", "train_per_class")
-            if settings[name] != "" or name in ("size", "batch")
+            for name in ("size", "batch", *OPTIONAL)
+            if settings[name] != "" or name not in OPTIONAL
         }
         settings |= dict.fromkeys(OPTIONAL)
         lr = _rate(settings["lr"])

@@ -32,7 +32,7 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
         """What depends on the cell: first who can be chosen in it, then every chart."""
         chosen = event.then(
             partial(told(answers.drawn(answers.choices, 3)), lab),
-            asked,
+            [*asked, ui.a, ui.b, ui.label],
             [ui.a, ui.b, ui.label],
             **PRIVATE,
         )
@@ -42,7 +42,7 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
     def look(event) -> None:
         picked = event(
             partial(told(answers.pick), lab),
-            ui.studies,
+            [ui.studies, ui.cell],
             [ui.verdict, ui.body, ui.answers, ui.cell],
             **PRIVATE,
         )

@@ -73,14 +73,20 @@ def wire(lab, ui: SimpleNamespace, answers: gr.State) -> Callable:
         ui.make[kind].click(told(partial(making, lab)), asked, outputs, **WORK)
 
     def follow(event) -> None:
-        event.then(told(partial(_choices, lab)), answers, choices, **QUIET)
+        event.then(told(partial(_choices, lab)), [answers, ui.study], choices, **QUIET)
 
     return follow
 
 
-def _choices(lab, answers: Sequence[Mapping]) -> list:
-    """The studies to choose from, and what there is of the first of them."""
+def _choices(lab, answers: Sequence[Mapping], chosen: str | None = None) -> list:
+    """The studies to choose from, and what there is of the first of them.
+
+    One that is chosen already stays, with what was made of it.
+    """
     names = [answer["study"] for answer in answers]
+    if chosen in names:
+        able = gr.update(choices=lab.exportable(chosen))
+        return [gr.update(choices=names), able, *[gr.skip()] * (len(KINDS) + 1)]
     first = names[0] if names else None
     return [gr.update(choices=names, value=first), *_turn(lab, first)]
 
