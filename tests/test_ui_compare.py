@@ -215,7 +215,7 @@ def test_names_of_strangers_are_no_html(lab):
 def test_a_test_image_of_a_study_is_shown_with_its_label(lab):
     shown, *_, study, target = compare._open(lab, ("reference", 7))
     assert (study.value, target) == ("reference", "")
-    view = comparison.compare(lab, shown, study)
+    view = comparison.compare(lab, shown, study.value)
     assert "The label says normal" in text(view.sentence)
     assert "Evidence inside" not in view.cards
     with pytest.raises(BadInput, match="Choose one"):
