@@ -213,6 +213,23 @@ def is_skip(update) -> bool:
     return update == gr.skip()
 
 
+def test_a_study_is_deleted_once_asked_and_never_another_thing_of_its_name(lab):
+    name = started(lab, 12, "finished")
+    assert watching._look(lab, name, {})[6].visible
+    assert not watching._look(lab, started(lab, 1, "running", "two"), {})[6].visible
+    deleted = []
+    lab.deletable, lab.delete = (lambda name: "study"), deleted.append
+    asked, confirm = watching._ask(lab, name)
+    assert "Delete <strong>one</strong> with all its runs for good?" in asked and confirm.visible
+    with gr.Blocks():
+        watching._delete(lab, name, {})
+    assert deleted == ["one"]
+    lab.deletable = lambda name: "data set"
+    with pytest.raises(BadInput, match="no study 'one' any more"):
+        watching._delete(lab, name, {})
+    assert deleted == ["one"]
+
+
 def test_a_page_shows_the_whole_state_once_and_then_only_what_changed(lab):
     name = started(lab, 4)
     first = watching._look(lab, name, {})

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import partial
 
 import gradio as gr
 
+from ..records import BadInput
 from . import charts, parts, progress
 from .parts import told
 
@@ -26,6 +28,11 @@ class Watching:
     resume: gr.Button
     plot: gr.Plot
     table: gr.HTML
+    delete: gr.Button
+    confirm: gr.Column
+    question: gr.HTML
+    keep: gr.Button
+    sure: gr.Button
     seen: gr.State
 
     @property
@@ -35,7 +42,7 @@ class Watching:
     @property
     def outputs(self) -> list:
         shown = [self.study, self.head, self.stop, self.resume, self.plot, self.table]
-        return [*shown, self.seen]
+        return [*shown, self.delete, self.seen]
 
 
 def build() -> Watching:
@@ -48,9 +55,18 @@ def build() -> Watching:
             with gr.Row():
                 stop = gr.Button("Stop", size="sm", visible=False, scale=0, min_width=120)
                 resume = gr.Button("Resume", size="sm", visible=False, scale=0, min_width=120)
+                delete = gr.Button("Delete", size="sm", visible=False, scale=0, min_width=120)
+            with gr.Column(visible=False) as confirm:
+                question = gr.HTML()
+                with gr.Row():
+                    keep = gr.Button("Keep it", size="sm", scale=0, min_width=170)
+                    sure = gr.Button(
+                        "Delete for good", size="sm", variant="stop", scale=0, min_width=170
+                    )
             plot = gr.Plot(show_label=False, visible=False, elem_classes="ft-plot")
             table = gr.HTML()
-    return Watching(study, head, stop, resume, plot, table, gr.State({}))
+    sureness = delete, confirm, question, keep, sure
+    return Watching(study, head, stop, resume, plot, table, *sureness, gr.State({}))
 
 
 def wire(lab, watching: Watching):
@@ -74,7 +90,40 @@ def wire(lab, watching: Watching):
     watching.study.input(look, watching.inputs, watching.outputs, **QUIET)
     for button, act in ((watching.stop, stop), (watching.resume, resume)):
         button.click(act, watching.inputs, watching.outputs, api_visibility="private")
+    _wire_delete(lab, watching)
     return look
+
+
+def _wire_delete(lab, watching: Watching) -> None:
+    """Ask before a study is deleted; another choice takes the question away."""
+    hide = [lambda: gr.Column(visible=False), None, watching.confirm]
+    asked = [watching.question, watching.confirm]
+    watching.delete.click(told(partial(_ask, lab)), watching.study, asked, **QUIET)
+    for event in (watching.keep.click, watching.study.input):
+        event(*hide, **QUIET)
+    gone = watching.sure.click(
+        told(partial(_delete, lab)), watching.inputs, watching.outputs, api_visibility="private"
+    )
+    gone.success(*hide, **QUIET)
+
+
+def _ask(lab, name: str) -> tuple:
+    _deletable(lab, name)
+    said = f"Delete <strong>{parts.esc(name)}</strong> with all its runs for good?"
+    return f'<p role="alert">{said}</p>', gr.Column(visible=True)
+
+
+def _delete(lab, name: str, seen: dict) -> list:
+    _deletable(lab, name)
+    lab.delete(name)
+    gr.Success(f"{parts.esc(name)} is deleted.")
+    return _look(lab, None, seen)
+
+
+def _deletable(lab, name: str) -> None:
+    """Make sure that a name is a study's: a data set may have the same."""
+    if lab.deletable(name) != "study":
+        raise BadInput(f"There is no study {name!r} any more.")
 
 
 def arrive(lab):
@@ -94,15 +143,16 @@ def _look(lab, chosen: str | None, seen: dict) -> list:
     watched = lab.watch(picked) if picked else None
     now = {"list": _digest([listed, picked]), "watched": _digest([picked, watched])}
     if now == seen:
-        return [gr.skip()] * 7
+        return [gr.skip()] * 8
     # A value is set only where it has to change: it may be newer on the page than here.
     value = {} if picked == chosen else {"value": picked}
     radio = gr.skip() if now["list"] == seen.get("list") else gr.Radio(listed, **value)
     if now["watched"] == seen.get("watched"):
-        return [radio, *[gr.skip()] * 5, now]
+        return [radio, *[gr.skip()] * 6, now]
     if not watched:
         hidden = gr.Button(visible=False)
-        return [radio, parts.empty(*NOTHING), hidden, hidden, gr.Plot(visible=False), "", now]
+        nothing = [parts.empty(*NOTHING), hidden, hidden, gr.Plot(visible=False), "", hidden]
+        return [radio, *nothing, now]
     diaries, state = lab.diaries(picked), watched["state"]
     chart = progress.learning(watched, diaries)
     read = charts.text_equivalent(chart) if chart else ""
@@ -113,6 +163,7 @@ def _look(lab, chosen: str | None, seen: dict) -> list:
         gr.Button(visible=state in ("stopped", "interrupted", "failed")),
         gr.Plot(chart and chart.figure, visible=chart is not None),
         read + progress.table(watched, diaries),
+        gr.Button(visible=state not in ("running", "queued")),
         now,
     ]
 
