@@ -12,10 +12,21 @@ all right. `step` is how far a group lies off where it does: 1 where an image is
 less where errors are spread over a patient's images or over seeds, 1 where no group lies off. The
 degrees of freedom of classes are joined as Welch (1947) and Satterthwaite (1946) do.
 
-TABLE
+Per cent of 95 % intervals that held the truth, and their mean width in points where recalls are 90
+and 80 %, the second class is rare and there are 200 test images; the difference is that to 95 % of
+both (500 simulated studies; `python tests/test_rare.py`):
 
-Two classes; images and runs add noise as in `ftlab.statistics`. With two to five images the
-intervals are wide rather than exact, for a share of so few images takes few values.
+    images of the rare class            2        3        5        10       20       100
+    balanced accuracy, one seed       100 73   100 57    99 42   100 28    93 19    94 10
+        bootstrap alone                33 30    49 30    66 30    89 24    91 18    94 10
+    balanced accuracy, three seeds    100 57   100 45   100 36    97 25    93 17    96  9
+        bootstrap alone                51 34    67 32    83 29    91 22    93 16    96  9
+    AUROC, one seed                   100 76   100 49   100 30    98 18    95 12    94  7
+        bootstrap alone                52 14    63 16    75 16    81 13    87 10    94  7
+    difference, three seeds           100 72   100 53   100 37    98 23    96 16    98  8
+        bootstrap alone                50 40    65 36    81 29    93 22    96 16    98  8
+
+With ten images or fewer the intervals are wide rather than exact: so few take few values.
 """
 
 from __future__ import annotations
