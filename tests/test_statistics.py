@@ -221,6 +221,53 @@ def test_holm_agrees_with_a_hand_example():
     assert statistics.holm([]) == []
 
 
+# --- what is remembered ---
+
+
+@pytest.fixture
+def resamplings(monkeypatch):
+    """The metrics that were resampled anew, in order; nothing is remembered at first."""
+    asked, anew = [], statistics.resampled
+
+    def spy(metric, *rest):
+        asked.append(metric)
+        return anew(metric, *rest)
+
+    monkeypatch.setattr(statistics, "resampled", spy)
+    monkeypatch.setattr(statistics, "_KEPT", {})
+    return asked
+
+
+def test_a_run_is_resampled_once_however_often_it_is_asked_for(resamplings):
+    y_true, full, other = study(np.random.default_rng(20))
+    first = statistics.paired(y_true, full, other, None, "auroc")
+    assert len(resamplings) == 10
+    assert statistics.paired(y_true, full, [p.copy() for p in other], None, "auroc") == first
+    statistics.interval(y_true, other[:3], None, "auroc")
+    assert len(resamplings) == 10
+
+
+def test_other_probabilities_labels_groups_or_metrics_are_resampled_anew(resamplings):
+    y_true, (run, *_), _ = study(np.random.default_rng(21))
+    statistics.interval(y_true, [run], None, "auroc")
+    nudged = run.copy()
+    nudged[0] = nudged[0, ::-1]
+    statistics.interval(y_true, [nudged], None, "auroc")
+    statistics.interval(1 - y_true, [run], None, "auroc")
+    statistics.interval(y_true, [run], np.arange(80) // 2, "auroc")
+    statistics.interval(y_true, [run], None, "accuracy")
+    assert resamplings == ["auroc"] * 4 + ["accuracy"]
+
+
+def test_only_so_many_runs_are_remembered(resamplings, monkeypatch):
+    monkeypatch.setattr(statistics, "KEPT", 3)
+    y_true, full, _ = study(np.random.default_rng(22))
+    statistics.interval(y_true, full, None, "accuracy")
+    assert len(statistics._KEPT) == 3
+    statistics.interval(y_true, full[-3:], None, "accuracy")
+    assert len(resamplings) == 5
+
+
 # --- coverage ---
 
 
