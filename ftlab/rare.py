@@ -26,7 +26,8 @@ both (500 simulated studies; `python tests/test_rare.py`):
     difference, three seeds           100 72   100 53   100 37    98 23    96 16    98  8
         bootstrap alone                50 40    65 36    81 29    93 22    96 16    98  8
 
-With ten images or fewer the intervals are wide rather than exact: so few take few values.
+With ten images or fewer the intervals are wide rather than exact: so few take few values. Near the
+ceiling, where errors spread over the images of few patients, they still cover less than they say.
 """
 
 from __future__ import annotations
