@@ -84,14 +84,14 @@ def interval(y_true: np.ndarray, runs: Sequence, groups: Sequence | None, metric
         ValueError: as in `bootstrap_weights`.
     """
     values, right = _measured(metric, y_true, runs, groups)
-    images = unseen(right.mean(0), *strata(metric, y_true), groups)
+    images = unseen(right.mean(0), groups, *strata(metric, y_true))
     return _interval(values, images, len(y_true), -1.0 if metric == "kappa" else 0.0)
 
 
 def mean_interval(scores: np.ndarray, groups: Sequence | None, lowest: float = 0.0) -> dict:
     """As `interval`, of the mean of what each run scores each image: (S, N), from lowest to 1."""
     weights = _weights(numbered(len(scores[0]), groups).tobytes())
-    images = unseen(scores.mean(0), np.zeros(len(scores[0]), int), 1.0, groups)
+    images = unseen(scores.mean(0), groups, np.zeros(len(scores[0]), int), 1.0, 1.0)
     return _interval(scores @ weights.T / weights.sum(1), images, len(scores[0]), lowest)
 
 
@@ -203,7 +203,7 @@ def _difference(theirs, ours, metric, y_true, groups):
     from scipy.stats import t
 
     values, right = (a - b for a, b in zip(ours, theirs, strict=True))
-    missed, freedom = unseen(right.mean(0), *strata(metric, y_true), groups)
+    missed, freedom = unseen(right.mean(0), groups, *strata(metric, y_true))
     alike = not values.any()  # what is the same on every resample has nothing that could be missed
     difference, error, freedom = _estimate(values, 0.0 if alike else missed, freedom)
     low, high = _limits(difference, error, freedom)

@@ -11,7 +11,7 @@ ONE = np.zeros(1000, int)
 
 def of(right, groups=None):
     """What is unseen of an accuracy."""
-    return rare.unseen(np.asarray(right, float), ONE[: len(right)], 1.0, groups)
+    return rare.unseen(np.asarray(right, float), groups, ONE[: len(right)], 1.0, 1.0)
 
 
 def test_ten_images_that_are_all_right_lack_the_variance_of_two_that_are_not():
@@ -45,7 +45,7 @@ def test_classes_join_as_welch_and_satterthwaite_join_samples():
     right = np.array([0, 1] * 15 + [0, 1] * 2, float)
     common, seen, kept = 0.25 / 29, 0.25 / 3, 2 / 36
     assert kept < seen  # so that two of four have their own variance
-    missed, freedom = rare.unseen(right, np.repeat([0, 1], [30, 4]), 0.5, None)
+    missed, freedom = rare.unseen(right, None, np.repeat([0, 1], [30, 4]), 0.5, 1.0)
     assert missed == 0
     assert freedom == pytest.approx((common + seen) ** 2 / (common**2 / 31 + seen**2 / 5))
 
@@ -53,7 +53,7 @@ def test_classes_join_as_welch_and_satterthwaite_join_samples():
 def test_the_floor_is_added_class_by_class():
     """4 of 4 are right beside half of 30: what is lacking is a quarter of 2 / (4 + 2)^2."""
     right = np.array([0, 1] * 15 + [1] * 4, float)
-    missed, _ = rare.unseen(right, np.repeat([0, 1], [30, 4]), 0.5, None)
+    missed, _ = rare.unseen(right, None, np.repeat([0, 1], [30, 4]), 0.5, 1.0)
     assert missed == pytest.approx(0.25 * 2 / 36)
 
 
@@ -64,7 +64,7 @@ def test_images_of_one_patient_are_one():
 def test_errors_that_spread_over_seeds_make_a_smaller_step():
     """A fifth of the seeds is wrong on each tenth image: a step of 1 / 5 instead of 1."""
     right = np.concatenate([np.where(np.arange(40) % 10, 1.0, 0.8), np.ones(5)])
-    missed, _ = rare.unseen(right, np.repeat([0, 1], [40, 5]), 1.0, None)
+    missed, _ = rare.unseen(right, None, np.repeat([0, 1], [40, 5]), 1.0, 1.0)
     assert missed == pytest.approx(2 * (0.2 / 7) ** 2)
 
 
@@ -76,6 +76,13 @@ def test_the_placements_of_a_class_average_to_its_auroc():
     for c in range(3):
         area = sk.roc_auc_score(y_true == c, probs[:, c])
         assert placed[y_true == c].mean() == pytest.approx(area)
+
+
+def test_classes_that_are_told_apart_wholly_leave_the_auroc_open():
+    """A step of 1 / 2 of either class: 2 * 2 * (0.5 / 12)^2, of ten images each."""
+    y_true = np.arange(20) % 2
+    placed = rare.by_image("auroc", y_true, np.eye(2)[y_true])
+    assert rare.unseen(placed, None, *rare.strata("auroc", y_true))[0] == pytest.approx(1 / 144)
 
 
 @pytest.mark.filterwarnings("error")
