@@ -132,7 +132,8 @@ def _rate(hits: np.ndarray, of: np.ndarray, groups: np.ndarray | None) -> dict:
 
 
 def _uncertainty(hits: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
-    """Variance of a share (S, n) and its degrees of freedom: `statistics.interval` in closed form.
+    """Variance of a share (S, n) and its degrees of freedom: `statistics.interval` in closed form,
+    less what `ftlab.rare` adds, for which Wilson's interval sees to few images and to 0 errors.
 
     A share is a mean, so what resampling whole groups would find is known without drawing (the
     linearised ratio estimator of Rao and Scott 1992).

@@ -11,6 +11,7 @@ import numpy as np
 
 from . import files, looks, metrics, runs, statistics, studies, tuning
 from .studies import Cell, Study
+from .verdict import verdict
 
 METRIC = "balanced_accuracy"
 WITH_INTERVAL = ("balanced_accuracy", "auroc")
@@ -148,7 +149,7 @@ def _verdict(folder, study, backbone, finished, probs, y_true, groups) -> str:
         )
         for strategy, done in finished.items()
     }
-    return statistics.verdict(
+    return verdict(
         validation,
         probs,
         y_true,

@@ -1,4 +1,4 @@
-"""How sure a study is: intervals over seeds and test images, paired comparisons, the verdict.
+"""How sure a study is: intervals over seeds and test images, and paired comparisons.
 
 Seeds meet test images as readers meet cases in a reader study, so the intervals are those of
 multi-reader multi-case analysis (Obuchowski and Rockette 1995; degrees of freedom in the manner of
@@ -10,7 +10,9 @@ sd is the sample standard deviation over the S seeds; cov is the covariance that
 sharing their test images, from bootstrap resamples of the images, drawn patient by patient (or
 whatever the group is) where groups are known. cov is taken large enough that the whole is never
 less than the variance which the images alone give the mean: else seeds that happen to score alike
-would have an interval without width.
+would have an interval without width. What resampling cannot see, of classes with few images and
+of classes without an error, is added by `ftlab.rare`, which also gives the images' degrees of
+freedom.
 
 Per cent of 95 % intervals that held a known difference in accuracy of two strategies (3.3 points,
 150 test images, 1000 simulated studies; `coverage` in tests/test_statistics.py):
@@ -30,20 +32,16 @@ ceiling, where seeds scatter to one side, the interval of a single strategy cove
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from hashlib import sha256
 
 import numpy as np
 
 from ftlab.metrics import resampled
+from ftlab.rare import by_image, numbered, strata, unseen
 
-NAMES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "auroc": "AUROC",
-    "average_precision": "average precision",
-    "kappa": "kappa",
-}
-
+KEPT = 4096  # runs whose resamples are remembered, 8 kB each
+_KEPT: dict[bytes, np.ndarray] = {}  # the oldest first
 
 # --- intervals and comparisons; `runs` are the (N, C) probs of one strategy, one per seed ---
 
@@ -59,7 +57,7 @@ def bootstrap_weights(
     Raises:
         ValueError: there are fewer than two groups, so nothing can be said about others.
     """
-    _, group_of = np.unique(np.arange(n_images) if groups is None else groups, return_inverse=True)
+    group_of = numbered(n_images, groups)
     n_groups = group_of.max() + 1
     if n_groups < 2:
         raise ValueError("An interval needs test images of at least two groups.")
@@ -85,18 +83,20 @@ def interval(y_true: np.ndarray, runs: Sequence, groups: Sequence | None, metric
     Raises:
         ValueError: as in `bootstrap_weights`.
     """
-    values = _values(metric, y_true, runs, bootstrap_weights(len(y_true), groups))
-    return _interval(values, y_true, groups, -1.0 if metric == "kappa" else 0.0)
+    values, right = _measured(metric, y_true, runs, groups)
+    images = unseen(right.mean(0), groups, *strata(metric, y_true))
+    return _interval(values, images, len(y_true), -1.0 if metric == "kappa" else 0.0)
 
 
 def mean_interval(scores: np.ndarray, groups: Sequence | None, lowest: float = 0.0) -> dict:
     """As `interval`, of the mean of what each run scores each image: (S, N), from lowest to 1."""
-    weights = bootstrap_weights(len(scores[0]), groups)
-    return _interval(scores @ weights.T / weights.sum(1), scores[0], groups, lowest)
+    weights = _weights(numbered(len(scores[0]), groups).tobytes())
+    images = unseen(scores.mean(0), groups, np.zeros(len(scores[0]), int), 1.0, 1.0)
+    return _interval(scores @ weights.T / weights.sum(1), images, len(scores[0]), lowest)
 
 
-def _interval(values, images, groups, lowest):
-    mean, error, freedom = _estimate(values, _n_groups(images, groups))
+def _interval(values, images, n_images, lowest):
+    mean, error, freedom = _estimate(values, *images)
     low, high = _limits(mean, error, freedom)
     return {
         "mean": mean,
@@ -104,7 +104,7 @@ def _interval(values, images, groups, lowest):
         "high": min(high, 1.0),
         "sd": float(values[:, 0].std(ddof=1)) if len(values) > 1 else None,
         "seeds": len(values),
-        "images": len(images),
+        "images": n_images,
     }
 
 
@@ -126,9 +126,8 @@ def paired(
     """
     if len(reference) != len(other):
         raise ValueError("A paired comparison needs the same seeds of both strategies.")
-    weights = bootstrap_weights(len(y_true), groups)
-    theirs, ours = (_values(metric, y_true, runs, weights) for runs in (reference, other))
-    return _difference(theirs, ours, len(y_true), _n_groups(y_true, groups))
+    theirs, ours = (_measured(metric, y_true, runs, groups) for runs in (reference, other))
+    return _difference(theirs, ours, metric, y_true, groups)
 
 
 def compare_to(
@@ -148,20 +147,13 @@ def compare_to(
     Raises:
         ValueError: as in `bootstrap_weights`.
     """
-    weights = bootstrap_weights(len(y_true), groups)
-    values = {
-        strategy: dict(zip(seeds, _values(metric, y_true, seeds.values(), weights), strict=True))
-        for strategy, seeds in runs.items()
-    }
     rows = []
     for strategy in runs:
         seeds = sorted(set(runs[strategy]) & set(runs[reference]))
         if strategy == reference or not seeds:
             continue
-        theirs, ours = (
-            np.array([values[name][seed] for seed in seeds]) for name in (reference, strategy)
-        )
-        row = _difference(theirs, ours, len(y_true), _n_groups(y_true, groups))
+        both = ([runs[name][seed] for seed in seeds] for name in (reference, strategy))
+        row = paired(y_true, *both, groups, metric)
         rows.append({"strategy": strategy, "reference": reference, "metric": metric, **row})
     corrected = holm([row["p"] for row in rows])
     return [{**row, "p_holm": p} for row, p in zip(rows, corrected, strict=True)]
@@ -177,28 +169,51 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
-def _values(metric, y_true, runs, weights):
-    """The metric of each run on each resample: (S, 1 + R), the first column on the test set."""
-    return np.array([resampled(metric, y_true, probs, weights) for probs in runs])
+def _measured(metric, y_true, runs, groups):
+    """Of each run: the metric on each resample (S, 1 + R), the first of which is the test set; and
+    how right it is on each image (S, N)."""
+    y_true, group_of = np.asarray(y_true), numbered(len(y_true), groups)
+    runs = [np.asarray(probs) for probs in runs]
+    values = [_resampled(metric, y_true, probs, group_of) for probs in runs]
+    return np.array(values), np.array([by_image(metric, y_true, probs) for probs in runs])
 
 
-def _n_groups(y_true, groups):
-    return len(y_true) if groups is None else len(np.unique(groups))
+def _resampled(metric, y_true, probs, group_of):
+    """`resampled`, remembered by all that goes into it: a run that ended is not resampled again
+    because another did."""
+    key = sha256(f"{metric} {y_true.dtype} {probs.dtype} {probs.shape}".encode())
+    for part in (y_true, probs, group_of):
+        key.update(np.ascontiguousarray(part))
+    key = key.digest()
+    if key not in _KEPT:
+        _KEPT[key] = resampled(metric, y_true, probs, _weights(group_of.tobytes()))
+        for oldest in list(_KEPT)[:-KEPT]:
+            _KEPT.pop(oldest, None)
+    return _KEPT[key]
 
 
-def _difference(theirs, ours, n_images, n_groups):
-    """The row of `paired` from both strategies' values, each (S, 1 + R)."""
+@lru_cache(maxsize=1)
+def _weights(group_of: bytes) -> np.ndarray:
+    groups = np.frombuffer(group_of, int)
+    return bootstrap_weights(len(groups), groups)
+
+
+def _difference(theirs, ours, metric, y_true, groups):
+    """The row of `paired` from what `_measured` gives of both strategies."""
     from scipy.stats import t
 
-    difference, error, freedom = _estimate(ours - theirs, n_groups)
+    values, right = (a - b for a, b in zip(ours, theirs, strict=True))
+    missed, freedom = unseen(right.mean(0), groups, *strata(metric, y_true))
+    alike = not values.any()  # what is the same on every resample has nothing that could be missed
+    difference, error, freedom = _estimate(values, 0.0 if alike else missed, freedom)
     low, high = _limits(difference, error, freedom)
-    testable = len(ours) >= 5 and error > 0
+    testable = len(values) >= 5 and error > 0
     return {
         "difference": difference,
         "low": low,
         "high": high,
-        "seeds": len(ours),
-        "images": n_images,
+        "seeds": len(values),
+        "images": len(y_true),
         "p": float(2 * t.sf(abs(difference) / error, freedom)) if testable else None,
     }
 
@@ -210,7 +225,7 @@ def _limits(mean, error, freedom):
     return mean - half, mean + half
 
 
-def _estimate(values, n_groups):
+def _estimate(values, missed, images_freedom):
     """Mean over seeds, its standard error, and its degrees of freedom, of values (S, 1 + R)."""
     seeds, mean = len(values), float(values[:, 0].mean())
     if np.isnan(mean):
@@ -219,82 +234,8 @@ def _estimate(values, n_groups):
     between = values[:, 0].var(ddof=1) / seeds if seeds > 1 else 0.0
     by_images = np.atleast_2d(np.cov(draws))  # (S, S)
     covariance = (by_images.sum() - by_images.trace()) / max(seeds * (seeds - 1), 1)
-    images = max(covariance, by_images.mean() - between, 0.0)
+    images = max(covariance, by_images.mean() - between, 0.0) + missed
     variance = between + images
-    spread = between**2 / max(seeds - 1, 1) + images**2 / (n_groups - 1)
+    spread = between**2 / max(seeds - 1, 1) + images**2 / images_freedom
     freedom = variance**2 / spread if spread else 1.0  # no spread: nothing tells runs apart
     return mean, float(np.sqrt(variance)), float(freedom)
-
-
-# --- the verdict ---
-
-
-def verdict(
-    validation: Mapping[str, float],
-    runs: Mapping[str, Mapping[int, np.ndarray]],
-    y_true: np.ndarray,
-    groups: Sequence | None,
-    metric: str = "balanced_accuracy",
-    tuned: bool = False,
-    failed: int = 0,
-) -> str:
-    """What a study of one backbone found, in one sentence.
-
-    The strategy that is best on validation is compared with `full`, or with the next on validation
-    where it is `full` itself or there is none: one comparison, chosen without a look at test.
-
-    Args:
-        validation: strategy -> mean validation value of the metric, higher is better.
-        runs: strategy -> seed -> probs (N, C) on the test images.
-        tuned: whether learning rates were chosen on the same grid for all strategies.
-        failed: how many runs failed.
-
-    Raises:
-        ValueError: as in `bootstrap_weights`.
-    """
-    ranking = sorted((s for s in validation if runs.get(s)), key=validation.get, reverse=True)
-    rivals = [s for s in ranking[1:] if s == "full"] or ranking[1:]
-    if rivals:
-        clauses = [_finding(ranking[0], rivals[0], runs, y_true, groups, metric)]
-    elif ranking:
-        clauses = [f"{ranking[0]} alone has finished, so there is nothing to compare"]
-    else:
-        clauses = ["No run has finished"]
-    if "full" not in ranking:
-        clauses.append("full is not among the finished strategies")
-    rates = "tuned on the same grid for all" if tuned else "not tuned"
-    clauses.append(f"learning rates were {rates}")
-    if failed:
-        clauses.append(f"{failed} failed {'run is' if failed == 1 else 'runs are'} left out")
-    return "; ".join(clauses) + "."
-
-
-def _finding(best, rival, runs, y_true, groups, metric):
-    rows = compare_to(rival, {s: runs[s] for s in (best, rival)}, y_true, groups, metric)
-    other = rival if rival == "full" else f"the runner-up {rival}"
-    leader = f"{best}, best on validation,"
-    if not rows:
-        return f"Undecided: {leader} and {other} share no finished seed"
-    row = rows[0]
-    difference, low, high = (100 * row[key] for key in ("difference", "low", "high"))
-    if np.isnan(difference):
-        return f"Undecided: {NAMES[metric]} is undefined on these test images"
-    gap = f"{abs(difference):.1f} points of {NAMES[metric]}"
-    above = f"{leader} is {gap} {'above' if difference >= 0 else 'below'} {other}"
-    n = f"{row['images']} test images"
-    if groups is not None:
-        n += f" in {_n_groups(y_true, groups)} groups"
-    if row["seeds"] == 1:
-        return (
-            f"Undecided: {above}, but with one seed the seed noise is unknown "
-            f"(95 % CI from the test images alone {low:z.1f} to {high:z.1f}, {n})"
-        )
-    n = f"{row['seeds']} seeds, {n}"
-    if low > 0:
-        return f"{leader} beats {other} by {gap} (95 % CI {low:z.1f} to {high:z.1f}, {n})"
-    if high < 0:
-        return (
-            f"{other} beats {best} by {gap} (95 % CI {-high:z.1f} to {-low:z.1f}, {n}), "
-            f"although {best} is best on validation"
-        )
-    return f"Undecided: {above}, but the 95 % CI ({low:z.1f} to {high:z.1f}, {n}) includes 0"

@@ -37,7 +37,9 @@ ALLOWED = {
         *("batches", "features", "losses", "metrics", "optimizers"),
     },
     "metrics": set(),
-    "statistics": {"metrics"},
+    "rare": set(),
+    "statistics": {"metrics", "rare"},
+    "verdict": {"statistics"},
     "homes": {"records"},
     "modes": {"records"},
     "passwords": {"records", "homes"},
@@ -51,6 +53,7 @@ TOP |= {"about", "export", "card", "report"}  # what is taken away is a view
 LIGHT = {  # the command line starts without torch: these import none when they are imported
     *("records", "strategies", "penalties", "rates", "datasets", "metrics", "statistics"),
     *("files", "runs", "studies", "presence", "tuning", "schedule", "worker", "lab", "findings"),
+    *("rare", "verdict"),
     *("leaderboard", "console", "commands", "doctor", "examples", "asking", "demo"),
     *("lanes", "evidence", "pictures", "watching", "maps", "flips", "deleting", "jobs", "looks"),
     *("homes", "queue", "modes", "people", "passwords", "search", "about", "card", "report"),

@@ -1,5 +1,3 @@
-import re
-
 import numpy as np
 import pytest
 from scipy import stats
@@ -223,116 +221,51 @@ def test_holm_agrees_with_a_hand_example():
     assert statistics.holm([]) == []
 
 
-# --- the verdict ---
+# --- what is remembered ---
 
 
-def verdict(validation, runs, y_true, **options):
-    runs = {name: dict(enumerate(probs)) for name, probs in runs.items()}
-    return statistics.verdict(validation, runs, y_true, options.pop("groups", None), **options)
+@pytest.fixture
+def resamplings(monkeypatch):
+    """The metrics that were resampled anew, in order; nothing is remembered at first."""
+    asked, anew = [], statistics.resampled
+
+    def spy(metric, *rest):
+        asked.append(metric)
+        return anew(metric, *rest)
+
+    monkeypatch.setattr(statistics, "resampled", spy)
+    monkeypatch.setattr(statistics, "_KEPT", {})
+    return asked
 
 
-def points(sentence):
-    """The numbers of a verdict that are written with a decimal."""
-    return [float(number) for number in re.findall(r"-?\d+\.\d", sentence)]
+def test_a_run_is_resampled_once_however_often_it_is_asked_for(resamplings):
+    y_true, full, other = study(np.random.default_rng(20))
+    first = statistics.paired(y_true, full, other, None, "auroc")
+    assert len(resamplings) == 10
+    assert statistics.paired(y_true, full, [p.copy() for p in other], None, "auroc") == first
+    statistics.interval(y_true, other[:3], None, "auroc")
+    assert len(resamplings) == 10
 
 
-PROBS = two_classes([0.2, 0.8])
+def test_other_probabilities_labels_groups_or_metrics_are_resampled_anew(resamplings):
+    y_true, (run, *_), _ = study(np.random.default_rng(21))
+    statistics.interval(y_true, [run], None, "auroc")
+    nudged = run.copy()
+    nudged[0] = nudged[0, ::-1]
+    statistics.interval(y_true, [nudged], None, "auroc")
+    statistics.interval(1 - y_true, [run], None, "auroc")
+    statistics.interval(y_true, [run], np.arange(80) // 2, "auroc")
+    statistics.interval(y_true, [run], None, "accuracy")
+    assert resamplings == ["auroc"] * 4 + ["accuracy"]
 
 
-def test_a_clear_winner_on_validation_beats_full():
-    y_true, full, lp_ft = study(np.random.default_rng(11), n=400, gain=2)
-    row = statistics.paired(y_true, full, lp_ft, None, "balanced_accuracy")
-    runs = {"full": full, "lp_ft": lp_ft}
-    assert verdict({"full": 0.7, "lp_ft": 0.8}, runs, y_true, tuned=True) == (
-        f"lp_ft, best on validation, beats full by {100 * row['difference']:.1f} points of "
-        f"balanced accuracy (95 % CI {100 * row['low']:.1f} to {100 * row['high']:.1f}, 5 seeds, "
-        "400 test images); learning rates were tuned on the same grid for all."
-    )
-
-
-def test_validation_alone_chooses_who_is_compared():
-    """lp_ft is far better on test, but gradual is what validation chose."""
-    y_true, full, lp_ft = study(np.random.default_rng(12), n=400, gain=2)
-    runs = {"full": full, "lp_ft": lp_ft, "gradual": full}
-    said = verdict({"gradual": 0.9, "lp_ft": 0.8, "full": 0.7}, runs, y_true)
-    assert said.startswith("Undecided: gradual, best on validation, is 0.0 points")
-    assert "lp_ft" not in said
-
-
-def test_an_interval_with_0_inside_decides_nothing():
-    y_true, full, lp_ft = study(np.random.default_rng(13), seeds=3, gain=0.05)
-    said = verdict({"full": 0.7, "lp_ft": 0.8}, {"full": full, "lp_ft": lp_ft}, y_true)
-    gap, low, high = points(said)
-    assert low < 0 < high
-    assert said.startswith(f"Undecided: lp_ft, best on validation, is {gap} points of")
-    assert said.endswith("3 seeds, 80 test images) includes 0; learning rates were not tuned.")
-
-
-def test_a_choice_that_test_contradicts_is_reported_as_such():
-    y_true, worse, better = study(np.random.default_rng(14), n=400, gain=2)
-    said = verdict({"full": 0.7, "lp_ft": 0.8}, {"full": better, "lp_ft": worse}, y_true)
-    gap, low, high = points(said)
-    assert said.startswith("full beats lp_ft by ")
-    assert 0 < low < gap < high
-    assert "although lp_ft is best on validation" in said
-
-
-def test_where_full_is_best_on_validation_it_is_compared_with_the_runner_up():
-    y_true, worse, better = study(np.random.default_rng(15), n=400, gain=2)
-    runs = {"full": better, "gradual": better, "lp_ft": worse}
-    said = verdict({"full": 0.8, "gradual": 0.6, "lp_ft": 0.7}, runs, y_true)
-    assert said.startswith("full, best on validation, beats the runner-up lp_ft by ")
-
-
-def test_without_full_the_best_two_on_validation_are_compared():
-    y_true, worse, better = study(np.random.default_rng(16), n=400, gain=2)
-    said = verdict({"gradual": 0.6, "lp_ft": 0.7}, {"gradual": worse, "lp_ft": better}, y_true)
-    assert said.startswith("lp_ft, best on validation, beats the runner-up gradual by ")
-    assert "; full is not among the finished strategies;" in said
-
-
-def test_one_seed_decides_nothing_however_large_the_difference():
-    y_true, full, lp_ft = study(np.random.default_rng(17), n=400, seeds=1, gain=2)
-    said = verdict({"full": 0.7, "lp_ft": 0.8}, {"full": full, "lp_ft": lp_ft}, y_true)
-    assert min(points(said)) > 0
-    assert said.startswith("Undecided: lp_ft") and "with one seed the seed noise is unknown" in said
-
-
-@pytest.mark.parametrize(
-    ("validation", "runs", "says"),
-    [
-        ({"full": 0.7}, {"full": {0: PROBS}}, "full alone has finished"),
-        ({"full": 0.7, "lp_ft": 0.8}, {"full": {0: PROBS}, "lp_ft": {}}, "full alone"),
-        (
-            {"full": 0.7, "lp_ft": 0.8},
-            {"full": {0: PROBS}, "lp_ft": {1: PROBS}},
-            "no finished seed",
-        ),
-        ({}, {}, "No run has finished; full is not"),
-    ],
-)
-def test_a_study_with_nothing_to_compare_says_so(validation, runs, says):
-    assert says in statistics.verdict(validation, runs, np.array([0, 1]), None)
-
-
-def test_failed_runs_and_groups_are_mentioned():
-    y_true, full, lp_ft = study(np.random.default_rng(18))
-    runs = {"full": full, "lp_ft": lp_ft}
-    groups = np.arange(80) // 4
-    said = verdict({"full": 0.7, "lp_ft": 0.8}, runs, y_true, groups=groups, failed=2)
-    assert "5 seeds, 80 test images in 20 groups" in said
-    assert said.endswith("; learning rates were not tuned; 2 failed runs are left out.")
-
-
-def test_a_metric_that_test_cannot_give_decides_nothing():
-    _, full, lp_ft = study(np.random.default_rng(19))
-    runs = {"full": full, "lp_ft": lp_ft}
-    said = verdict({"full": 0.7, "lp_ft": 0.8}, runs, np.zeros(80, int), metric="auroc")
-    assert said.startswith("Undecided: AUROC is undefined on these test images")
-
-
-def test_every_metric_with_intervals_has_a_name_for_people():
-    assert set(statistics.NAMES) == set(metrics.RESAMPLED)
+def test_only_so_many_runs_are_remembered(resamplings, monkeypatch):
+    monkeypatch.setattr(statistics, "KEPT", 3)
+    y_true, full, _ = study(np.random.default_rng(22))
+    statistics.interval(y_true, full, None, "accuracy")
+    assert len(statistics._KEPT) == 3
+    statistics.interval(y_true, full[-3:], None, "accuracy")
+    assert len(resamplings) == 5
 
 
 # --- coverage ---
