@@ -95,11 +95,10 @@ def limits(study: Study, board: Mapping, data: Mapping | None) -> list[str]:
     said = []
     if synthetic(study, data):
         said.append("The pictures are synthetic: drawn by ftlab, not taken of any patient.")
-    if board["tuned"]:
-        tuning = board["tuning"]
+    if tuning := board["tuning"]:
         grid = ", ".join(f"{rate:g}" for rate in tuning["grid"])
         said.append(
-            f"Learning rates were chosen for each strategy from one grid ({grid}) on validation, "
+            f"Learning rates were {board['rates']}. The grid is {grid}, chosen from on validation "
             f"with seed {tuning['seed']}; nothing else was tuned."
         )
     else:

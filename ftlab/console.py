@@ -162,7 +162,7 @@ def _rates(board: Mapping) -> str:
     grid = ", ".join(f"{lr:g}" for lr in tuning["grid"])
     failed = f", {tuning['failed']} of them failed" if tuning["failed"] else ""
     return (
-        f"chosen on validation with seed {tuning['seed']} from one grid ({grid}): "
+        f"{board['rates']}; chosen on validation with seed {tuning['seed']} from {grid}: "
         f"{tuning['configurations'] + tuning['failed']} configurations tried{failed}, "
         f"in {duration(tuning['seconds'])}"
     )

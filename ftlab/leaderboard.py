@@ -27,14 +27,14 @@ MEANS = ("seconds", "trained_parameters", "stored_bytes", "peak_memory_bytes")
 
 
 def leaderboard(folder: Path) -> dict:
-    """{metric, tuned, tuning, maps, rows, ensembles, verdicts} of finished runs, best mean first.
+    """{metric, tuning, rates, maps, rows, ensembles, verdicts} of finished runs, best mean first.
 
     A row: {backbone, strategy, lr, seeds, balanced_accuracy and auroc as {mean, low, high, sd},
     the other test metrics and the costs as means, to_full: the paired difference or None, energy,
     pointing and road: {mean, low, high, sd} where its runs' maps were looked at, else None}.
-    Fractions, seconds and bytes. `tuning` is `ftlab.tuning.report`, `maps` is `ftlab.looks.about`;
-    `ensembles` are those of `_ensemble`; `verdicts` maps a backbone to its sentence. The answer is
-    kept until a run ends, and is not to be changed.
+    Fractions, seconds and bytes. `tuning` is `ftlab.tuning.report`, `rates` that in words, `maps`
+    `ftlab.looks.about`; `ensembles` are those of `_ensemble`; `verdicts` maps a backbone to its
+    sentence. The answer is kept until a run ends, and is not to be changed.
     """
     return _leaderboard(folder, tuple(_ended(folder)))
 
@@ -50,7 +50,7 @@ def _ended(folder: Path) -> Iterator[tuple[str, int]]:
 @lru_cache(maxsize=16)  # a page asks again at every visit, and the bootstraps take seconds
 def _leaderboard(folder: Path, _ended: tuple) -> dict:
     study = studies.read(folder)
-    maps = looks.read(folder, study)
+    maps, tuned = looks.read(folder, study), tuning.report(folder, study)
     rows, ensembles, verdicts = [], [], {}
     for backbone in study.backbones:
         finished = _finished(folder, study, backbone)
@@ -67,12 +67,14 @@ def _leaderboard(folder: Path, _ended: tuple) -> dict:
             rows.append({**row, "to_full": to_full.get(strategy), **looked})
         if sum(map(len, finished.values())) > 1:
             ensembles.append(_ensemble(folder, finished, probs, y_true, groups))
-        verdicts[backbone] = _verdict(folder, study, backbone, finished, probs, y_true, groups)
+        verdicts[backbone] = _verdict(
+            folder, study, backbone, finished, probs, y_true, groups, tuning.words(tuned)
+        )
     rows.sort(key=lambda row: -row[METRIC]["mean"])
     return {
         "metric": METRIC,
-        "tuned": study.settings.lr == "auto",
-        "tuning": tuning.report(folder, study),
+        "tuning": tuned,
+        "rates": "; ".join(filter(None, (tuning.words(tuned), tuning.edge(tuned)))),
         "maps": looks.about(maps),
         "rows": rows,
         "ensembles": ensembles,
@@ -142,7 +144,7 @@ def _ensemble(folder: Path, finished: dict[str, list[Cell]], probs: dict, y_true
     return {**row, "to_full": paired and {**paired, "p": None, "p_holm": None}}
 
 
-def _verdict(folder, study, backbone, finished, probs, y_true, groups) -> str:
+def _verdict(folder, study, backbone, finished, probs, y_true, groups, rates) -> str:
     validation = {
         strategy: fmean(
             files.read_json(folder / cell.name / "result.json")["val"][METRIC] for cell in done
@@ -155,7 +157,7 @@ def _verdict(folder, study, backbone, finished, probs, y_true, groups) -> str:
         y_true,
         groups,
         METRIC,
-        tuned=study.settings.lr == "auto",
+        rates=rates,
         failed=_count_failed(folder, study, backbone),
     )
 

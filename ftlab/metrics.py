@@ -46,7 +46,7 @@ def score(
         "balanced_accuracy": lambda: sk.recall_score(
             y_true, predicted, labels=classes, average="macro"
         ),
-        "macro_f1": lambda: sk.f1_score(y_true, predicted, average="macro"),
+        "macro_f1": lambda: sk.f1_score(y_true, predicted, labels=classes, average="macro"),
         "auroc": lambda: _one_vs_rest(sk.roc_auc_score, y_true, probs) if several else nan,
         "average_precision": lambda: _one_vs_rest(sk.average_precision_score, y_true, probs),
         "auprc": lambda: _one_vs_rest(_trapezoid, y_true, probs),
@@ -226,7 +226,7 @@ def _balanced_accuracy(y_true, probs, weights):
 
 def _macro_f1(y_true, probs, weights):
     hits, present, called = _counts(y_true, probs, weights)
-    return _mean_defined(2 * hits / (present + called))
+    return _mean_defined(np.where(present > 0, 2 * hits / (present + called), np.nan))
 
 
 def _kappa(y_true, probs, weights):

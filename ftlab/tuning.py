@@ -59,16 +59,24 @@ def drop_weights(folder: Path, study: Study, cell: Cell) -> None:
 
 
 def report(folder: Path, study: Study) -> dict | None:
-    """{grid, seed, configurations, failed, seconds} so far; None without --lr auto.
+    """{grid, seed, configurations, failed, seconds, given, chosen, largest} so far, or None.
 
-    A configuration is one strategy on one backbone at one rate of the grid. Seconds are those of
-    training and validation, all configurations together.
+    None without --lr auto. A configuration is one strategy on one backbone at one rate of the grid.
+    Seconds are those of training and validation, all configurations together. given: strategies
+    whose rate was not tuned, since it was given. chosen: of how many a rate is chosen; largest: of
+    how many of these it is the largest of the grid, so that a larger one might do better.
     """
     from .studies import cells
 
     if study.settings.lr != "auto":
         return None
-    leaders = (cell for cell in cells(study) if cell == first(study, cell))
+    leaders = [cell for cell in cells(study) if cell == first(study, cell)]
+    own = [cell for cell in leaders if not candidates(study, cell)]
+    rates = [
+        chosen_lr(folder, study, cell)
+        for cell in leaders
+        if cell not in own and cell.finished(folder)
+    ]
     tried = [each for leader in leaders for each in candidates(study, leader)]
     results = [files.read_json(each.folder(folder) / "result.json") for each in tried]
     return {
@@ -77,4 +85,25 @@ def report(folder: Path, study: Study) -> dict | None:
         "configurations": sum(r is not None for r in results),
         "failed": sum(each.failed(folder) for each in tried),
         "seconds": sum(r["seconds"] for r in results if r),
+        "given": list(dict.fromkeys(cell.strategy for cell in own)),
+        "chosen": len(rates),
+        "largest": rates.count(GRID[-1]),
     }
+
+
+def words(found: dict | None) -> str:
+    """How learning rates came about, of a `report`: "tuned on the same grid for all"."""
+    if found is None:
+        return "not tuned"
+    but = f" but {', '.join(found['given'])}, whose rate was given" if found["given"] else ""
+    return f"tuned on the same grid for all{but}"
+
+
+def edge(found: dict | None) -> str:
+    """A caution where the grid ends too soon for what it found; "" where it does not."""
+    if not found or not found["largest"]:
+        return ""
+    return (
+        f"for {found['largest']} of {found['chosen']} the grid's largest rate was best, so a "
+        "larger one might do better"
+    )

@@ -24,7 +24,7 @@ def verdict(
     y_true: np.ndarray,
     groups: Sequence | None,
     metric: str = "balanced_accuracy",
-    tuned: bool = False,
+    rates: str = "not tuned",
     failed: int = 0,
 ) -> str:
     """What a study of one backbone found, in one sentence.
@@ -35,7 +35,7 @@ def verdict(
     Args:
         validation: strategy -> mean validation value of the metric, higher is better.
         runs: strategy -> seed -> probs (N, C) on the test images.
-        tuned: whether learning rates were chosen on the same grid for all strategies.
+        rates: how learning rates came about, as `ftlab.tuning.words`.
         failed: how many runs failed.
 
     Raises:
@@ -51,7 +51,6 @@ def verdict(
         clauses = ["No run has finished"]
     if "full" not in ranking:
         clauses.append("full is not among the finished strategies")
-    rates = "tuned on the same grid for all" if tuned else "not tuned"
     clauses.append(f"learning rates were {rates}")
     if failed:
         clauses.append(f"{failed} failed {'run is' if failed == 1 else 'runs are'} left out")

@@ -214,7 +214,7 @@ def test_a_leaderboard_says_how_rates_were_chosen_and_what_that_took(home, cli):
     trained(home, ("linear_probe",), name="rates", settings=Settings(**settings))
     text = cli("status", "rates")[1]
     assert re.search(
-        r"chosen on validation with seed 0 from one grid \(0.0001, 0.001, 0.01\): "
+        r"chosen on validation with seed 0 from 0.0001, 0.001, 0.01: "
         r"3 configurations tried, in \d+ s\.",
         text,
     )

@@ -107,7 +107,7 @@ def test_one_run_is_no_ensemble(study):
 def test_each_strategy_names_its_own_default_rate_when_none_is_tuned(study):
     _, folder = study
     board = leaderboard.leaderboard(folder)
-    assert not board["tuned"] and board["tuning"] is None
+    assert board["rates"] == "not tuned" and board["tuning"] is None
     assert {s: row["lr"] for s, row in rows(folder).items()} == {
         "full": 1e-4,
         "linear_probe": 1e-3,

@@ -40,6 +40,21 @@ def test_metrics_of_four_images_agree_with_hand_arithmetic():
     assert values["log_loss"] == pytest.approx(-np.log([0.9, 0.6, 0.3, 0.9]).mean())
 
 
+def test_one_picture_called_a_class_that_is_not_there_costs_f1_no_third():
+    """Two of three classes, 20 images, all right but one that is called the third."""
+    y_true = np.repeat([0, 1], 10)
+    probs = np.eye(3)[y_true] * 0.9 + 0.1 / 3
+    assert metrics.score(y_true, probs)["macro_f1"] == 1
+    probs[0] = probs[0][[1, 2, 0]]
+    called = probs.argmax(1)
+    hits = [(called[y_true == c] == c).sum() for c in (0, 1)]
+    expected = np.mean([2 * h / (10 + (called == c).sum()) for c, h in enumerate(hits)])
+    found = metrics.score(y_true, probs)["macro_f1"]
+    assert found == pytest.approx(expected) and found > 0.9
+    weights = np.ones((1, 20))
+    assert metrics.resampled("macro_f1", y_true, probs, weights)[0] == pytest.approx(expected)
+
+
 def test_the_trapezoid_interpolates_where_average_precision_steps():
     """Precision 1 at recall 1/2, then 1/2 and 2/3 at recall 1/2 and 1."""
     values = metrics.score(np.array([0, 0, 1, 1]), two_classes([0.1, 0.4, 0.3, 0.9]))
@@ -224,7 +239,13 @@ def test_weights_are_scikit_learn_s_sample_weights():
         "balanced_accuracy": lambda w: sk.balanced_accuracy_score(
             y_true, predicted, sample_weight=w
         ),
-        "macro_f1": lambda w: sk.f1_score(y_true, predicted, average="macro", sample_weight=w),
+        "macro_f1": lambda w: sk.f1_score(
+            y_true,
+            predicted,
+            labels=np.unique(y_true[w > 0]),
+            average="macro",
+            sample_weight=w,
+        ),
         "auroc": lambda w: sk.roc_auc_score(y_true, p, sample_weight=w),
         "average_precision": lambda w: sk.average_precision_score(y_true, p, sample_weight=w),
         "kappa": lambda w: sk.cohen_kappa_score(y_true, predicted, sample_weight=w),

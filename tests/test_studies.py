@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from tiny import QUICK, answer_bits, ask, bands, states, trained, work
 
-from ftlab import files, presence, runs, schedule, studies, train, training, tuning
+from ftlab import files, leaderboard, presence, runs, schedule, studies, train, training, tuning
 from ftlab.lab import Lab
 from ftlab.records import BadInput, Question
 
@@ -273,8 +273,11 @@ def test_what_tuning_cost_is_reported(home, tuned):
     folder, _ = tuned
     board = Lab(home).answer(folder)["leaderboard"]
     seconds = [r["seconds"] for r in map(files.read_json, folder.glob("tuning/*/result.json"))]
-    report = {"grid": tuning.GRID, "seed": 0, "configurations": 6, "failed": 0}
-    assert board["tuned"] and board["tuning"] == {**report, "seconds": pytest.approx(sum(seconds))}
+    report = {"grid": tuning.GRID, "seed": 0, "configurations": 6, "failed": 0, "given": []}
+    chosen = [files.read_json(folder / run / "run.json")["knobs"]["lr"] for run in (FULL, PROBE)]
+    report |= {"chosen": 2, "largest": chosen.count(tuning.GRID[-1])}
+    assert board["rates"].startswith("tuned on the same grid for all")
+    assert board["tuning"] == {**report, "seconds": pytest.approx(sum(seconds))}
     assert "tuned on the same grid for all" in str(board["verdicts"])
 
 
@@ -334,3 +337,19 @@ def test_a_stopped_tuning_resumes_to_the_same_choice(home, tuned):
     assert (folder / "stopped").exists() and not (folder / FULL / "result.json").exists()
     work(home, ask(home, ("full",), settings=AUTO, name="halted"))
     assert answer_bits(folder / FULL) == answer_bits(tuned[0] / FULL)
+
+
+def test_a_rate_that_was_given_is_not_called_tuned_and_the_grids_end_is_told(home):
+    folder = ask(home, ("full", "linear_probe"), settings=AUTO, knobs={"full": {"lr": 1e-5}})
+    cells = {cell.strategy: cell for cell in studies.cells(studies.read(folder))}
+    work(home, folder)
+    board = leaderboard.leaderboard(folder)
+    verdict = board["verdicts"]["test_resnet"]
+    assert "tuned on the same grid for all but full, whose rate was given" in verdict
+    found = files.read_json(cells["linear_probe"].folder(folder) / "run.json")
+    at_the_end = found["knobs"]["lr"] == tuning.GRID[-1]
+    assert board["tuning"]["given"] == ["full"] and board["tuning"]["chosen"] == 1
+    assert board["tuning"]["largest"] == at_the_end
+    caution = "for 1 of 1 the grid's largest rate was best, so a larger one might do better"
+    assert tuning.edge({"largest": 1, "chosen": 1}) == caution and not tuning.edge(None)
+    assert (caution in board["rates"]) == at_the_end

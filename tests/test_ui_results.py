@@ -187,7 +187,7 @@ def test_the_file_holds_every_row_in_numbers_with_units():
         lines = list(csv.DictReader(file))
     assert len(lines) == 26
     assert float(lines[0]["balanced accuracy, low"]) == pytest.approx(87)
-    assert lines[0]["learning rates tuned"] == "False"
+    assert lines[0]["learning rates"] == "not tuned"
     assert float(lines[0]["stored bytes"]) == 9_000_000
 
 

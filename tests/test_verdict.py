@@ -25,7 +25,9 @@ def test_a_clear_winner_on_validation_beats_full():
     y_true, full, lp_ft = study(np.random.default_rng(11), n=400, gain=2)
     row = statistics.paired(y_true, full, lp_ft, None, "balanced_accuracy")
     runs = {"full": full, "lp_ft": lp_ft}
-    assert said_of({"full": 0.7, "lp_ft": 0.8}, runs, y_true, tuned=True) == (
+    assert said_of(
+        {"full": 0.7, "lp_ft": 0.8}, runs, y_true, rates="tuned on the same grid for all"
+    ) == (
         f"lp_ft, best on validation, beats full by {100 * row['difference']:.1f} points of "
         f"balanced accuracy (95 % CI {100 * row['low']:.1f} to {100 * row['high']:.1f}, 5 seeds, "
         "400 test images); learning rates were tuned on the same grid for all."

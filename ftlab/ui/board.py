@@ -119,7 +119,7 @@ def rows(found: Sequence[Cell]) -> list[dict]:
             "seeds": len(row.get("seeds", ())) or None,
             "test images": row["balanced_accuracy"]["images"],
             "learning rate": row.get("lr"),
-            "learning rates tuned": cell.board["tuned"],
+            "learning rates": cell.board["rates"],
             "seconds": row["seconds"],
             "trained parameters": row.get("trained_parameters"),
             "stored bytes": row["stored_bytes"],

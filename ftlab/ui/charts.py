@@ -111,8 +111,7 @@ def basis(rows: Sequence[Mapping]) -> str:
 
 def rates(board: Mapping) -> str:
     """Whether a leaderboard's learning rates were tuned, in words."""
-    tuned = "tuned on the same grid for all" if board["tuned"] else "not tuned"
-    return f"learning rates {tuned}"
+    return f"learning rates {board['rates']}"
 
 
 def grounds(cell: Cell) -> str:
