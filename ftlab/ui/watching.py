@@ -22,7 +22,7 @@ NOTHING = ("No study yet", "Ask for one under “New study”; it can be watched
 class Watching:
     """The components that show studies.
 
-    `doomed` names the study the question is of; `seen` holds digests of what this page shows already.
+    `doomed` names the study that the question is of; `seen` holds digests of what is shown.
     """
 
     study: gr.Radio
