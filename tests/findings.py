@@ -55,6 +55,7 @@ def answer(study: str = "moles", seeds: int = 3, found: list[dict] | None = None
             "backbone": each["backbone"],
             "seed": seed,
             "state": "finished",
+            "seconds": 40.0,
             "val": {"balanced_accuracy": each["balanced_accuracy"]["mean"]},
         }
         for each in found
@@ -125,3 +126,12 @@ def diaries(runs: list[dict], epochs: int = 4) -> dict:
         ]
         for run in runs
     }
+
+
+def after(demo, page) -> list:
+    """What is put out whenever a tab is selected, by that event and all that follow it."""
+    fns = list(demo.fns.values())
+    ids = {fn._id for fn in fns if (page._id, "select") in map(tuple, fn.targets)}
+    for fn in fns:  # in the order in which they were wired
+        ids |= {fn._id} if fn.trigger_after in ids else set()
+    return [component for fn in fns if fn._id in ids for component in fn.outputs]

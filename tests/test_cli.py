@@ -383,6 +383,16 @@ def test_every_run_failed_is_exit_code_2_with_the_reasons(cli):
     assert code == 2 and json.loads(out.splitlines()[-1])["runs"][0]["state"] == "failed"
 
 
+def test_a_study_that_failed_as_a_whole_says_why(cli, home, tmp_path, monkeypatch):
+    copy = tmp_path / "home"
+    shutil.copytree(home / "checkpoints" / "done", copy / "checkpoints" / "done")
+    monkeypatch.setenv("FTLAB_HOME", str(copy))
+    assert json.loads(cli("status", "done", "--json")[1])["reason"] is None
+    (copy / "checkpoints" / "done" / "error.txt").write_text("The disk is full.\n")
+    assert json.loads(cli("status", "done", "--json")[1])["reason"] == "The disk is full."
+    assert "\nThe disk is full.\n" in cli("status", "done")[1]
+
+
 def test_a_damaged_study_is_named_and_doctor_tells_of_it(cli, home, tmp_path, monkeypatch):
     copy = tmp_path / "home"
     shutil.copytree(home / "checkpoints" / "done", copy / "checkpoints" / "done")

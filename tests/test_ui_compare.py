@@ -63,9 +63,11 @@ def test_each_page_that_opens_has_examples_in_files_of_its_own(lab, monkeypatch)
 
 
 def test_a_study_that_has_finished_since_can_be_chosen_and_opened(lab):
-    assert compare._studies(lab, "another")["choices"] == ["reference", "another"]
-    assert "value" not in compare._studies(lab, "another"), "what is chosen stays"
-    assert compare._studies(lab, None)["value"] == "reference"
+    studies, gone = compare._studies(lab, "another", 0)
+    assert studies["choices"] == ["reference", "another"]
+    assert "value" not in studies and gone == 0, "what is chosen stays, and what is shown of it"
+    studies, gone = compare._studies(lab, "deleted", 3)
+    assert studies["value"] == "reference" and gone == 4, "it is turned to, which it is not by name"
     *_, studies, target = compare._open(lab, ("another", 3))
     assert studies.preprocess("another") == "another" and studies.value == "another"
 
@@ -86,8 +88,12 @@ def test_a_study_of_other_classes_is_tried_on_its_own_test_images(lab):
     lab.sample = lambda data, n: [
         {"file": file, "label": data, "split": split, "mask": None} for split in ("train", "test")
     ]
+    lab.check = lambda data: {"source": "folder"}
     (only,) = comparison.examples(lab, "own")
     assert (only.caption, only.label) == ("test image: xrays", "xrays")
+    lab.check = lambda data: {"source": "phantom:oct"}
+    (only,) = comparison.examples(lab, "own")
+    assert only.caption == "Synthetic test image: xrays"
 
 
 def test_real_images_are_shown_before_drawings_of_the_same_classes(lab):
@@ -222,6 +228,15 @@ def test_a_test_image_of_a_study_is_shown_with_its_label(lab):
         compare._open(lab, None)
 
 
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [("phantom:oct", "Synthetic test image 7 of reference"), ("zip", "Test image 7 of reference")],
+)
+def test_a_drawn_test_image_is_said_to_be_one(lab, source, said):
+    lab.check = lambda data: {"source": source}
+    assert compare._open(lab, ("reference", 7))[0].caption == said
+
+
 def test_a_test_image_with_a_mask_is_outlined_and_the_maps_are_scored_against_it(lab):
     shown, *_ = compare._open(lab, ("reference", MASKED))
     view = comparison.compare(lab, shown, "reference")
@@ -313,6 +328,13 @@ def test_two_zips_of_the_same_names_are_all_their_images_and_what_is_left_out_is
     names = ["ill/in/0.png", "ill/in/1.png", "well/in/0.png", "well/in/1.png", "example.png"]
     assert [line.caption for line in lines] == names
     assert "Left out: ill/in/phone.heic" in text(table.value)
+
+
+def test_a_zip_without_an_image_says_why_its_first_file_is_none(lab, example):
+    with zipfile.ZipFile(lab.folder / "phone.zip", "w") as archive:
+        archive.writestr("phone.heic", b"x")
+    with pytest.raises(BadInput, match=r"holds no images.* phone\.heic: "):
+        compare._take(lab, ONE, [str(lab.folder / "phone.zip")], "reference", example)
 
 
 def test_a_line_of_the_table_is_an_image_that_can_be_compared_until_it_is_swept(

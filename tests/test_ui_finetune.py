@@ -219,15 +219,25 @@ def test_a_study_is_deleted_once_asked_and_never_another_thing_of_its_name(lab):
     assert not watching._look(lab, started(lab, 1, "running", "two"), {})[6].visible
     deleted = []
     lab.deletable, lab.delete = (lambda name: "study"), deleted.append
-    asked, confirm = watching._ask(lab, name)
+    asked, confirm, doomed = watching._ask(lab, name)
     assert "Delete <strong>one</strong> with all its runs for good?" in asked and confirm.visible
     with gr.Blocks():
-        watching._delete(lab, name, {})
+        watching._delete(lab, doomed, {})
     assert deleted == ["one"]
     lab.deletable = lambda name: "data set"
     with pytest.raises(BadInput, match="no study 'one' any more"):
         watching._delete(lab, name, {})
     assert deleted == ["one"]
+
+
+def test_what_is_deleted_is_what_was_asked_about_wherever_the_list_has_moved(lab):
+    with gr.Blocks() as demo:
+        studies = watching.build()
+        watching.wire(lab, studies)
+    of = {target: fn for fn in demo.fns.values() for target in fn.targets}
+    ask, sure = of[studies.delete._id, "click"], of[studies.sure._id, "click"]
+    assert studies.doomed in ask.outputs and sure.inputs[0] is studies.doomed
+    assert studies.study not in sure.inputs
 
 
 def test_a_page_shows_the_whole_state_once_and_then_only_what_changed(lab):

@@ -7,6 +7,7 @@ import math
 import os
 from types import SimpleNamespace
 
+import findings
 import pytest
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read at import
@@ -280,24 +281,42 @@ def test_a_single_seed_has_no_interval():
 
 def test_the_reference_study_is_picked_with_its_lowest_seed_and_all_strategies(lab):
     assert insights.find(lab, None) == gr.update(choices=["reference"], value="reference")
-    said, body, *own, searched, study = insights.pick(lab, "reference")
+    said, body, *own, searched, seen = insights.pick(lab, "reference")
     backbone, seed, strategies, data = own
     assert said == "" and body["visible"] and not backbone["visible"]
     assert (seed["value"], seed["choices"]) == (0, [0, 1])
     assert strategies["value"] == list(ARMS)
     assert data["choices"] == [("moles, as trained on", ""), ("drawn", "drawn"), ("moles", "moles")]
     assert not searched["visible"], "it is no search"
-    assert study == "reference"
+    assert seen[0] == "reference" and len(seen[1]) == 2 * len(ARMS)
 
 
 def test_what_is_chosen_of_a_study_stays_and_of_another_begins_anew(lab):
     chosen = "tiny", 1, list(ARMS)[:2], "drawn"
-    same = insights.pick(lab, "reference", "reference", *chosen)[2:6]
+    seen = insights.pick(lab, "reference")[-1]
+    same = insights.pick(lab, "reference", seen, *chosen)[2:6]
     assert [update["value"] for update in same[1:]] == [1, list(ARMS)[:2], "drawn"]
-    other = insights.pick(lab, "reference", "another", *chosen)[2:6]
+    other = insights.pick(lab, "reference", ("another", ()), *chosen)[2:6]
     assert [update["value"] for update in other[1:]] == [0, list(ARMS), ""]
-    gone = insights.pick(lab, "reference", "reference", "tiny", 7, list(ARMS), "gone")[2:6]
+    gone = insights.pick(lab, "reference", seen, "tiny", 7, list(ARMS), "gone")[2:6]
     assert [update["value"] for update in gone[1:]] == [0, list(ARMS), ""]
+
+
+def test_the_page_is_drawn_anew_only_where_a_run_has_ended_since(lab):
+    seen = insights.pick(lab, "reference")[-1]
+    chosen = "tiny", 0, ["full"], ""
+    assert insights.pick(lab, "reference", seen, *chosen)[-1] == seen
+    rows = lab.runs()
+    lab.runs = lambda: [*rows, {**rows[0], "run": "l2_sp-tiny-s0", "strategy": "l2_sp"}]
+    *_, strategies, _, _, later = insights.pick(lab, "reference", seen, *chosen)
+    assert later != seen
+    assert strategies["value"] == ["full", "l2_sp"], "what nobody could tick before is ticked"
+    assert insights.pick(lab, None, later, *chosen)[-1] is None
+    with gr.Blocks() as demo, gr.Tabs():
+        with gr.Tab("Inspect") as page:
+            inspect.tab(lab, ONE).refresh(page.select)
+    shown = findings.after(demo, page)
+    assert shown and not any(isinstance(each, gr.Plot) for each in shown)
 
 
 def test_without_a_study_the_page_says_what_to_do(lab):

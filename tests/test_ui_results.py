@@ -80,6 +80,20 @@ def test_what_was_chosen_stays_when_one_comes_back():
     assert (a["value"], b["value"], label["value"]) == ("l1_sp", "full", findings.CLASSES[1])
 
 
+def test_the_page_is_drawn_anew_only_where_a_run_has_ended_since():
+    lab = FakeLab()
+    before = answers.ended(answers.pick(lab, ["moles"])[2])
+    lab.answers["moles"] |= {"epochs_done": 7, "seconds_left": 3.0}
+    assert answers.ended(answers.pick(lab, ["moles"])[2]) == before != []
+    lab.answers["moles"]["runs"][0] |= {"seconds": 41.0}
+    assert answers.ended(answers.pick(lab, ["moles"])[2]) != before
+    with gr.Blocks() as demo, gr.Tabs():
+        with gr.Tab("Results") as page:
+            results.tab(lab, ONE).refresh(page.select)
+    shown = findings.after(demo, page)
+    assert shown and not any(isinstance(each, (gr.Plot, gr.Gallery)) for each in shown)
+
+
 @pytest.mark.parametrize(("studies", "said"), [([], "No results"), (["idle"], "No run has")])
 def test_where_there_is_nothing_the_page_says_what_to_do(studies, said):
     says, body, got, cell = answers.pick(FakeLab(), studies)

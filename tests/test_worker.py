@@ -242,6 +242,8 @@ def test_a_job_that_cannot_begin_says_why_and_leaves_the_queue(home):
     queue.add(home, home / "checkpoints" / "no-data")
     assert serve(home) == [("no-data", "started"), ("no-data", "failed")]
     assert (folder / "error.txt").read_text().startswith("There is no data set 'bands'")
+    answer = Lab(home).status("no-data")
+    assert answer["state"] == "failed" and answer["reason"].startswith("There is no data set")
     assert queue.listed(home) == []
 
 

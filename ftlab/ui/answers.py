@@ -66,6 +66,16 @@ def pick(lab, studies: Sequence[str], chosen: str | None = None) -> list:
     ]
 
 
+def ended(answers: Sequence[Mapping]) -> list[tuple]:
+    """Every finished run of the studies: while they are the same, so is what is drawn."""
+    return [
+        (answer["study"], run["run"], run["seconds"])
+        for answer in answers
+        for run in answer["runs"]
+        if run["state"] == "finished"
+    ]
+
+
 def _stays(chosen: str | None, names: Sequence[str], first: str | None = None) -> str | None:
     """What is chosen, if it is still among the names; else `first`, or the first of them."""
     return chosen if chosen in names else first or next(iter(names), None)

@@ -64,9 +64,8 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
     for component in (ui.method, ui.target):
         component.input(**shows)
     turned = [ui.examples, ui.rows, ui.shown, ui.target, *table]
-    ui.study.input(told(partial(_turn, lab)), [ui.study, ui.shown], turned, **QUIET).success(
-        **shows
-    )
+    for event in (ui.study.input, ui.gone.change):
+        event(told(partial(_turn, lab)), [ui.study, ui.shown], turned, **QUIET).success(**shows)
     ui.examples.select(told(_pick), ui.rows, chosen, **QUIET).success(**shows)
     ui.many.select(pick_line, ui.lines, ui.shown, **QUIET).success(**shows)
     ui.drop.upload(
@@ -83,7 +82,8 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
         event(told(partial(_open, lab)), picked, opened, **QUIET).success(**shows)
 
     def refresh(event) -> None:
-        event(told(partial(_studies, lab)), ui.study, ui.study, **QUIET)
+        both = [ui.study, ui.gone]
+        event(told(partial(_studies, lab)), both, both, **QUIET)
 
     def load(demo: gr.Blocks) -> None:
         demo.load(None, None, None, js=PASTE, **QUIET)
@@ -95,6 +95,7 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
 
 def _layout() -> SimpleNamespace:
     ui = SimpleNamespace(shown=gr.State(), rows=gr.State([]), lines=gr.State([]))
+    ui.gone = gr.State(0)  # how often the study that was chosen was gone
     with gr.Row(elem_classes="ft-compare"):
         with gr.Column(scale=1, min_width=230, elem_classes="ft-left"):
             ui.original = gr.HTML(min_height=220)
@@ -160,10 +161,12 @@ def _first(lab) -> tuple:
     )
 
 
-def _studies(lab, chosen: str | None) -> dict:
-    """The studies that have a finished run by now; what is chosen stays."""
+def _studies(lab, chosen: str | None, gone: int) -> tuple[dict, int]:
+    """The studies that have a finished run by now; what is chosen stays while it is one of them."""
     able = comparison.able_studies(lab)
-    return gr.update(choices=able, **({} if chosen in able else {"value": next(iter(able), None)}))
+    if chosen in able:
+        return gr.update(choices=able), gone
+    return gr.update(choices=able, value=next(iter(able), None)), gone + 1
 
 
 def _examples(lab, study: str | None) -> tuple:
@@ -198,7 +201,8 @@ def _open(lab, picked: tuple[str, int] | None) -> tuple:
     if not picked:
         raise BadInput("Choose one of the images first.")
     study, index = picked
-    shown = Shown(caption=f"Test image {index} of {study}", study=study, index=index)
+    what = "Synthetic test image" if comparison.is_drawn(lab, study) else "Test image"
+    shown = Shown(caption=f"{what} {index} of {study}", study=study, index=index)
     studies = gr.Dropdown(comparison.able_studies(lab), value=study)
     return shown, *_no_table(), studies, ""
 
@@ -269,7 +273,10 @@ def _unpacked(files: list[Path], work: Path) -> tuple[dict[str, Path], list[tupl
             images[_free(within + name, images)] = image
         skipped += [(within + name, why) for name, why in listing.skipped]
     if not images:
-        raise BadInput("The zip holds no images: give PNG, JPEG, TIFF, BMP, GIF, WebP or DICOM.")
+        said = "".join(f" {name}: {why}." for name, why in skipped[:1])
+        raise BadInput(
+            f"The zip holds no images: give PNG, JPEG, TIFF, BMP, GIF, WebP or DICOM.{said}"
+        )
     return images, skipped
 
 

@@ -104,10 +104,11 @@ def examples(lab, study: str | None) -> list[Shown]:
     of_class = [row for row in drawn if asked and row["label"] in asked["classes"]]
     fitting = [row for row in of_class if _several(row["modality"], of_class)]
     try:
-        if asked and not (fitting and _is_drawn(lab, asked["data"])):
+        if asked and not (fitting and is_drawn(lab, study)):
             own = lab.sample(asked["data"], 20 * EXAMPLES)
+            said = f"{'Synthetic ' * is_drawn(lab, study)}test image"
             return [  # what was trained on would flatter
-                Shown(str(row["file"]), f"test image: {row['label']}", row["label"], _path(row))
+                Shown(str(row["file"]), f"{said}: {row['label']}", row["label"], _path(row))
                 for row in own
                 if row["split"] == "test"
             ][:EXAMPLES]
@@ -120,8 +121,13 @@ def _several(modality: str, rows: Sequence[Mapping]) -> bool:
     return len({row["label"] for row in rows if row["modality"] == modality}) > 1
 
 
-def _is_drawn(lab, data: str) -> bool:
-    return lab.check(data)["source"].startswith("phantom:")
+def is_drawn(lab, study: str | None) -> bool:
+    """Whether a study's data set is one of drawings; one that is not here is not known to be."""
+    data = next((row["data"] for row in lab.studies() if row["study"] == study), None)
+    try:
+        return lab.check(data)["source"].startswith("phantom:")
+    except BadInput:
+        return False
 
 
 def first(rows: Sequence[Shown]) -> Shown | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -62,29 +62,33 @@ def find(lab, chosen: str | None) -> dict:
     return gr.update(choices=names, value=chosen if chosen in names else first)
 
 
-def pick(lab, study: str | None, before: str | None = None, *chosen) -> list:
+def pick(lab, study: str | None, seen: tuple | None = None, *chosen) -> list:
     """What there is to choose of a study.
 
     Args:
-        before: the study whose backbone, seed, strategies and data are `chosen`; these stay.
+        seen: what was picked of before, as returned; where it is the same study, its backbone,
+        seed, strategies and data that are `chosen` stay.
     Returns:
-        {empty state, body, backbone, seed, strategies, data, search, the study}
+        {empty state, body, backbone, seed, strategies, data, search, (study, its finished runs)};
+        the last changes only where the drawings have to.
     """
     if not study:
-        return [NOTHING, gr.update(visible=False), *[gr.skip()] * 6]
+        return [NOTHING, gr.update(visible=False), *[gr.skip()] * 5, None]
     rows = _finished(lab, study)
     backbones = list(dict.fromkeys(row["backbone"] for row in rows))
     seeds = sorted({row["seed"] for row in rows})
-    backbone, seed, strategies, data = chosen if study == before else (None, None, None, None)
+    again = seen is not None and seen[0] == study
+    backbone, seed, strategies, data = chosen if again else (None, None, (), None)
+    known = {strategy for _, strategy, _ in seen[1]} if again else ()
     return [
         "",
         gr.update(visible=True),
         _among(backbones, backbone, visible=len(backbones) > 1),
         _among(seeds, seed, visible=len(seeds) > 1),
-        _strategies(rows, strategies),
+        _strategies(rows, strategies, known),
         _data(lab, study, data),
         gr.update(visible=_cuts(lab, study) is not None),
-        study,
+        (study, tuple((r["run"], r["strategy"], r["seconds"]) for r in rows)),
     ]
 
 
@@ -97,9 +101,11 @@ def _finished(lab, study: str) -> list[dict]:
     return [r for r in lab.runs() if r["study"] == study and r["state"] == "finished"]
 
 
-def _strategies(rows: Sequence[Mapping], chosen: Sequence[str] | None) -> dict:
+def _strategies(rows: Sequence[Mapping], chosen: Sequence[str], known: Collection[str]) -> dict:
+    """Those that are ticked, and those that nobody could tick before."""
     names = list(dict.fromkeys(row["strategy"] for row in rows))
-    return gr.update(choices=names, value=[name for name in names if name in (chosen or names)])
+    ticked = [name for name in names if name in chosen or name not in known]
+    return gr.update(choices=names, value=ticked)
 
 
 def _data(lab, study: str, chosen: str | None) -> dict:

@@ -32,11 +32,11 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
 
     def look(event) -> None:
         own = [ui.backbone, ui.seed, ui.strategies, ui.data]
-        choices = [ui.empty, ui.body, *own, ui.searched, ui.before]
-        before = [ui.study, ui.before, *own]
-        redraw(event(partial(told(insights.pick), lab), before, choices, **PRIVATE))
+        choices = [ui.empty, ui.body, *own, ui.searched, ui.seen]
+        event(partial(told(insights.pick), lab), [ui.study, ui.seen, *own], choices, **PRIVATE)
 
     look(ui.study.input)
+    redraw(ui.seen.change(None, **PRIVATE))
     for control in (ui.backbone, ui.seed, ui.strategies):
         redraw(control.input(None, **PRIVATE))
     for function, controls, outputs in drawings:
@@ -99,7 +99,7 @@ def _wire_button(lab, mode: Mode, ui: SimpleNamespace, asked: list) -> None:
 
 
 def _layout() -> SimpleNamespace:
-    ui = SimpleNamespace(before=gr.State())  # the study whose choices the page shows
+    ui = SimpleNamespace(seen=gr.State())  # the study that the page shows, and its finished runs
     with gr.Row():
         ui.study = gr.Dropdown([], label="Study", min_width=150)
         ui.backbone = gr.Dropdown([], label="Backbone", visible=False, min_width=150)

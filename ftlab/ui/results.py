@@ -46,11 +46,12 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
             [ui.verdict, ui.body, ui.answers, ui.cell],
             **PRIVATE,
         )
-        picked.then(told(answers.tables), ui.answers, ui.tables, **PRIVATE)
+        picked.then(told(answers.ended), ui.answers, ui.seen, **PRIVATE)
         take(picked)
-        redraw(picked)
 
     look(ui.studies.input)
+    changed = ui.seen.change(told(answers.tables), ui.answers, ui.tables, **PRIVATE)
+    redraw(changed)
     redraw(ui.cell.input(None, **PRIVATE))
     for function, controls, outputs in drawings:
         if controls:
@@ -87,6 +88,7 @@ def _drawings(lab, ui: SimpleNamespace) -> list[tuple]:
 
 def _layout() -> SimpleNamespace:
     ui = SimpleNamespace(answers=gr.State([]), images=gr.State([]), picked=gr.State(None))
+    ui.seen = gr.State([])  # the finished runs that the drawings show
     with gr.Row():
         ui.studies = gr.Dropdown(
             [], multiselect=True, label="Studies", info="One, or several to hold side by side."

@@ -20,7 +20,10 @@ NOTHING = ("No study yet", "Ask for one under “New study”; it can be watched
 
 @dataclass
 class Watching:
-    """The components that show studies; `seen` holds digests of what this page shows already."""
+    """The components that show studies.
+
+    `doomed` names the study that the question is of; `seen` holds digests of what is shown.
+    """
 
     study: gr.Radio
     head: gr.HTML
@@ -33,6 +36,7 @@ class Watching:
     question: gr.HTML
     keep: gr.Button
     sure: gr.Button
+    doomed: gr.State
     seen: gr.State
 
     @property
@@ -65,7 +69,7 @@ def build() -> Watching:
                     )
             plot = gr.Plot(show_label=False, visible=False, elem_classes="ft-plot")
             table = gr.HTML()
-    sureness = delete, confirm, question, keep, sure
+    sureness = delete, confirm, question, keep, sure, gr.State(None)
     return Watching(study, head, stop, resume, plot, table, *sureness, gr.State({}))
 
 
@@ -95,14 +99,20 @@ def wire(lab, watching: Watching):
 
 
 def _wire_delete(lab, watching: Watching) -> None:
-    """Ask before a study is deleted; another choice takes the question away."""
+    """Ask before a study is deleted; another choice takes the question away.
+
+    What is deleted is what was asked about: the list may have moved to another study by itself.
+    """
     hide = [lambda: gr.Column(visible=False), None, watching.confirm]
-    asked = [watching.question, watching.confirm]
+    asked = [watching.question, watching.confirm, watching.doomed]
     watching.delete.click(told(partial(_ask, lab)), watching.study, asked, **QUIET)
     for event in (watching.keep.click, watching.study.input):
         event(*hide, **QUIET)
     gone = watching.sure.click(
-        told(partial(_delete, lab)), watching.inputs, watching.outputs, api_visibility="private"
+        told(partial(_delete, lab)),
+        [watching.doomed, watching.seen],
+        watching.outputs,
+        api_visibility="private",
     )
     gone.success(*hide, **QUIET)
 
@@ -110,7 +120,7 @@ def _wire_delete(lab, watching: Watching) -> None:
 def _ask(lab, name: str) -> tuple:
     _deletable(lab, name)
     said = f"Delete <strong>{parts.esc(name)}</strong> with all its runs for good?"
-    return f'<p role="alert">{said}</p>', gr.Column(visible=True)
+    return f'<p role="alert">{said}</p>', gr.Column(visible=True), name
 
 
 def _delete(lab, name: str, seen: dict) -> list:
