@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 
 MOST = 4
 FILLED = 2e10  # multiply-accumulates of a batch that keep all cores busy
-LONG = (
-    2e11  # of a study, about half a minute on two cores: below, an interpreter more is not worth it
-)
+LONG = 2e11  # of a study, half a minute on two cores: below, a start costs more than it gains
 MEMORY_BYTES = 2 * 2**30  # that a companion may need
 PATIENCE_SECONDS = 5.0  # for one that was asked to stop; then it is killed
 PR_SET_PDEATHSIG = 1  # of Linux

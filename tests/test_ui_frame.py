@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -35,13 +36,13 @@ def test_bad_input_ends_in_its_own_sentence_without_html():
     assert not caught.value.print_exception
 
 
-def test_what_nobody_foresaw_ends_in_one_sentence_and_the_log(caplog):
-    @parts.told
+@pytest.mark.parametrize("wrapped", [lambda event: event, partial])
+def test_what_nobody_foresaw_ends_in_one_sentence_and_the_log(caplog, wrapped):
     def event():
         raise RuntimeError("/secret/place is broken")
 
     with caplog.at_level(logging.ERROR), pytest.raises(gr.Error) as caught:
-        event()
+        parts.told(wrapped(event))()
     assert caught.value.message == words.FAILED
     assert "/secret/place is broken" in caplog.text
 

@@ -173,10 +173,12 @@ STUB = """
 import os, signal, sys, types
 from pathlib import Path
 import ftlab
-from ftlab import files, runs, tuning, worker
+from ftlab import files, lanes, runs, tuning, worker
+
+lanes.number = lambda context, left: 1
 
 def prepare(folder, study, home):
-    return types.SimpleNamespace(folder=folder, study=study)
+    return types.SimpleNamespace(folder=folder, study=study, threads=1)
 
 def train(context, cell, stop):
     folder = context.folder
@@ -262,7 +264,7 @@ def test_a_foreign_process_with_a_reused_number_is_never_touched(home):
         queue.note(home, queue.row(home, folder), pid=stranger.pid, pid_start=start - 1)
         files.write_json(folder / "worker.json", {"pid": stranger.pid, "start": start, "run": RUN})
         assert presence.at_work(folder) is None, "nobody holds the lock"
-        assert not worker.stop_study(home, folder)
+        assert worker.stop_study(home, folder), "it waited in the queue"
         assert stranger.poll() is None
         queue.add(home, ask(home, name="reused"))
         queue.note(home, queue.row(home, folder), pid=stranger.pid, pid_start=start - 1)

@@ -46,7 +46,7 @@ def told(function: Callable) -> Callable:
         except BadInput as error:
             raise refusal(str(error)) from None
         except Exception:
-            log.exception("%s failed", function.__name__)
+            log.exception("%s failed", getattr(function, "func", function).__name__)
             raise refusal(words.FAILED) from None
 
     return run
