@@ -54,7 +54,8 @@ def estimate(question: Question, home: Path) -> dict:
     and a step in which everything learns. What each phase costs follows (`_cost`): frozen units
     are passed once (ftlab.features), and gradients go back no further than the first unit that
     learns. Epochs, seeds and the candidates of an automatic rate multiply it. Not counted: starting
-    Python, saving weights, the few percent of a penalty, and epochs that `patience` would save.
+    Python, saving weights, the few percent of a penalty, epochs that `patience` would save, and
+    what runs side by side save (`ftlab.lanes`).
     Timings are kept until the process ends.
 
     measured: whether whole batches were timed; False where smaller ones stand for them, because

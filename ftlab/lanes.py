@@ -50,8 +50,14 @@ def number(context: Context, left: Collection[Cell]) -> int:
     work = sum(macs) * settings.epochs * len(context.splits["train"])
     if max(macs) * settings.batch > FILLED or work < LONG:
         return 1
-    memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MEMORY_BYTES
-    return min(context.threads, MOST, len(left), 1 + memory)
+    return min(context.threads, MOST, len(left), 1 + _available_bytes() // MEMORY_BYTES)
+
+
+def _available_bytes() -> int:
+    """Memory that can be had without swapping."""
+    with open("/proc/meminfo") as meminfo:
+        (line,) = (line for line in meminfo if line.startswith("MemAvailable:"))
+    return int(line.split()[1]) * 1024
 
 
 @dataclass
@@ -69,9 +75,10 @@ class Board:
     def take(self, pid: int) -> Cell | None:
         """The next run for a process whose last one has ended; None where none can begin now."""
         with self.changed:
-            self.at.pop(pid, None)
+            before = self.at.pop(pid, None)
             if cell := self.ready(self.folder, self.study, self.at.values()):
                 self.at[pid] = cell
+            if cell or before:
                 self.note()
             self.changed.notify_all()
             return cell
