@@ -7,7 +7,11 @@ import json
 import logging
 import os
 import re
+import signal
 import socket
+import subprocess
+import sys
+import time
 import urllib.request
 from functools import partial
 from pathlib import Path
@@ -199,3 +203,28 @@ def test_the_app_refuses_gradios_editing_mode(quiet, monkeypatch):
     monkeypatch.setenv("GRADIO_VIBE_MODE", "1")
     with pytest.raises(BadInput, match="unset it"):
         launch(quiet, block=False)
+
+
+def test_many_signals_at_once_end_the_app_like_one():
+    """make passes SIGTERM on to a program that has had it from whoever ends them all."""
+    program = (
+        "import types; from ftlab.ui import launch; print('there', flush=True); "
+        "launch._stay(types.SimpleNamespace(close=lambda **_: None))"
+    )
+    for _ in range(4):
+        process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+        assert process.stdout.readline() == b"there\n"
+        until = time.monotonic() + 20
+        while not _handles(process.pid, signal.SIGTERM):
+            assert time.monotonic() < until
+        while process.poll() is None and time.monotonic() < until:
+            process.send_signal(signal.SIGTERM)
+        assert process.poll() in (0, -signal.SIGTERM)
+        process.stdout.close()
+
+
+def _handles(pid: int, number: int) -> bool:
+    """Whether a process has a handler of its own for a signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)

@@ -11,7 +11,8 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from threading import Event, Thread
+from queue import SimpleQueue
+from threading import Thread
 
 from .. import homes
 from ..records import BadInput
@@ -146,12 +147,12 @@ def _around(home: Path, mode, host: str) -> dict:
 
 def _stay(demo) -> None:
     """Serve until Ctrl-C or SIGTERM; then take no new event and leave, the worker stays."""
-    ended = Event()
+    ended = SimpleQueue()  # a second signal may interrupt its put, but not an Event's set
     before = {
-        number: signal.signal(number, lambda *_: ended.set())
+        number: signal.signal(number, lambda number, _: ended.put(number))
         for number in (signal.SIGINT, signal.SIGTERM)
     }
-    ended.wait()
+    ended.get()
     for number, handler in before.items():  # once more ends it at once
         signal.signal(number, handler)
     demo.close(verbose=False)
