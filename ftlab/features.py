@@ -82,8 +82,10 @@ def behind(
 def _alone(path: Path) -> Iterator[None]:
     with open(path, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-        path.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _made(network, units, settings, cache, split, way) -> Path | None:
