@@ -213,13 +213,14 @@ def test_saving_weights_puts_down_one_temporary_file_of_our_own_name(tmp_path, m
 
 
 def test_the_state_of_a_run_is_read_off_its_files(tmp_path):
-    def state(at=None, stopped=False):
+    def state(*at, stopped=False):
         return runs.state(tmp_path, at, stopped)
 
     assert state() == "queued"
     runs.start(tmp_path, {})
     assert (state(), state(stopped=True)) == ("interrupted", "stopped")
     assert (state(tmp_path.name), state("another")) == ("running", "queued")
+    assert state("another", tmp_path.name) == "running", "beside another"
     runs.fail(tmp_path, "because")
     assert (state(), state(tmp_path.name)) == ("failed", "running")
     files.write_json(tmp_path / "result.json", {})

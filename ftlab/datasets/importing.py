@@ -274,14 +274,6 @@ def _judge(
     Warn of a class with fewer than 5 in a split, and of fewer than 5 groups in the test split.
     """
     warnings = []
-    tested = len(np.unique(groups[split == "test"]))
-    if tested < splits.AT_LEAST:
-        raise BadInput(
-            "All test images are of one group (patient, lesion or video), which stays whole: what "
-            "they say holds of nobody else. Add images of others, or widen test in --fractions."
-        )
-    if tested < FEW:
-        warnings.append(f"The test images are of {tested} groups: so few say little of others.")
     for index, name in enumerate(classes):
         counts = {s: int(((labels == index) & (split == s)).sum()) for s in splits.NAMES}
         found = f"{name!r} has " + ", ".join(f"{n} {s}" for s, n in counts.items()) + " images"
@@ -295,4 +287,12 @@ def _judge(
             )
         if min(counts.values()) < FEW:
             warnings.append(f"Class {found}: results on so few are chance.")
+    tested = len(np.unique(groups[split == "test"]))
+    if tested < splits.AT_LEAST:
+        raise BadInput(
+            "All test images are of one group (patient, lesion or video), which stays whole: what "
+            "they say holds of nobody else. Add images of others, or widen test in --fractions."
+        )
+    if tested < FEW:
+        warnings.append(f"The test images are of {tested} groups: so few say little of others.")
     return warnings
