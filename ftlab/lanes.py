@@ -40,7 +40,11 @@ IDLE = {"event": "idle"}  # a companion waits to be told what to train
 
 
 def number(context: Context, left: Collection[Cell]) -> int:
-    """How many runs to train at a time, of those that a study has left."""
+    """How many runs to train at a time, of those that a study has left.
+
+    One on a GPU, where a batch fills the cores, or where little is left; else as many as there are
+    threads, runs and memory for, up to MOST. Operations are counted forward, as `ftlab.costs` does.
+    """
     from . import costs
 
     if not left or context.device.type == "cuda":
@@ -78,9 +82,9 @@ class Board:
             before = self.at.pop(pid, None)
             if cell := self.ready(self.folder, self.study, self.at.values()):
                 self.at[pid] = cell
-            if cell or before:
+            if cell or before:  # else those who wait would wake each other without end
                 self.note()
-            self.changed.notify_all()
+                self.changed.notify_all()
             return cell
 
     def wait(self, pid: int) -> Cell | None:

@@ -87,9 +87,9 @@ def _methods(lab: Any, mode: Mode, owner: str) -> list[dict]:
 
 
 def _explain(lab: Any, mode: Mode, owner: str, image: Path, name: str, **options) -> dict:
-    if options.get("method") in {row["name"] for row in lab.methods() if row["slow"]}:
-        if not mode.slow_maps:
-            raise BadInput(f"{options['method']} takes minutes, and here others wait: use another.")
+    slow = {row["name"] for row in lab.methods() if row["slow"]}
+    if not mode.slow_maps and options.get("method") in slow:
+        raise BadInput(f"{options['method']} takes minutes, and here others wait: use another.")
     return lab.explain(image, name, **options)
 
 

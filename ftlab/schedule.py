@@ -14,7 +14,7 @@ from .studies import Cell, Study, cells, read
 if TYPE_CHECKING:
     from .training import Context
 
-PATIENCE_SECONDS = 0.2  # to wait for news of companions before asking again whether to stop
+NEWS_SECONDS = 0.2  # to wait for news of companions before asking again whether to stop
 
 
 def work(folder: Path, home: Path, stop: Callable[[], bool]) -> Iterator[dict]:
@@ -56,7 +56,7 @@ def _train(context: Context, board: lanes.Board, stop: Callable[[], bool]) -> It
                 yield event
                 yield from board.heard()
         elif board.at:
-            yield from board.heard(PATIENCE_SECONDS)
+            yield from board.heard(NEWS_SECONDS)
         else:
             yield from board.heard()
             return

@@ -89,6 +89,7 @@ def _epochs(folder: Path) -> int:
 
 
 def reason(folder: Path) -> str | None:
+    """Why a study as a whole, or the run in a folder, failed; None where it did not."""
     try:
         return (folder / "error.txt").read_text(encoding="utf-8").strip()
     except FileNotFoundError:

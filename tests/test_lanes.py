@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -162,6 +163,26 @@ def test_a_companion_dies_with_whoever_took_it_and_nothing_is_lost(calm):
     torch.set_num_threads(1)
     work(home, folder)
     assert bits(folder) == expected
+
+
+def test_companions_without_work_wait_and_do_not_wake_each_other(tmp_path, monkeypatch):
+    asked = []
+
+    def ready(*_):
+        asked.append(time.monotonic())
+
+    monkeypatch.setattr(presence, "note", lambda *_: None)
+    board = lanes.Board(tmp_path, None, ready)
+    waiting = [threading.Thread(target=board.wait, args=(pid,)) for pid in (1, 2, 3)]
+    for thread in waiting:
+        thread.start()
+    time.sleep(0.5)
+    with board.changed:
+        board.over = True
+        board.changed.notify_all()
+    for thread in waiting:
+        thread.join(5)
+    assert len(waiting) <= len(asked) <= 2 * len(waiting)
 
 
 # --- how many ---
