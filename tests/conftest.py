@@ -24,7 +24,13 @@ torch.set_num_threads(1)
 
 # The longest files, each for one process: begun first, so that none is waited for at the end.
 LONG = (
-    *("test_worker.py", "test_journeys.py", "test_journeys_studies.py", "test_several.py"),
+    *(
+        "test_worker.py",
+        "test_turns.py",
+        "test_journeys.py",
+        "test_journeys_studies.py",
+        "test_several.py",
+    ),
     *("test_runs.py", "test_weights.py", "test_odd_checkpoints.py"),
 )
 TINY = "test_resnet"  # timm's own: a ResNet of 0.4 M parameters, stem and layer1 .. layer4

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from dataclasses import fields
 
 import pytest
+from terminal import document_of, typed
 from tiny import ENVIRONMENT, OPTIONS, QUICK, ask, bands, command, test_files, trained
 from typer.testing import CliRunner
 
@@ -46,32 +46,12 @@ def home(tmp_path_factory):
 
 @pytest.fixture
 def cli(home, monkeypatch):
-    """Run a command in this process: (exit code, standard output, standard error)."""
-    monkeypatch.setenv("FTLAB_HOME", str(home))
-    monkeypatch.setattr(
-        "ftlab.worker.StopFlag", lambda: type("Flag", (), {"__call__": lambda _: False})()
-    )
-
-    def run(*arguments, **options):
-        result = CliRunner().invoke(app, [str(a) for a in arguments], **options)
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result.exit_code, result.stdout, result.stderr
-
-    return run
+    return typed(home, monkeypatch)
 
 
 @pytest.fixture
 def document(cli):
-    """The one JSON document a command prints; standard error must be empty of it."""
-
-    def run(*arguments):
-        code, out, err = cli(*arguments, "--json")
-        assert code == 0, err
-        assert out.count("\n") == 1
-        return json.loads(out)
-
-    return run
+    return document_of(cli)
 
 
 # --- the shapes others build on ---
@@ -381,56 +361,6 @@ def test_every_run_failed_is_exit_code_2_with_the_reasons(cli):
     assert "full-test_resnet-s0 failed: The loss stopped being a number" in out
     code, out, err = cli("compare", "bands", *OPTIONS, *options, "--name", "fails", "--json")
     assert code == 2 and json.loads(out.splitlines()[-1])["runs"][0]["state"] == "failed"
-
-
-def test_a_study_that_failed_as_a_whole_says_why(cli, home, tmp_path, monkeypatch):
-    copy = tmp_path / "home"
-    shutil.copytree(home / "checkpoints" / "done", copy / "checkpoints" / "done")
-    monkeypatch.setenv("FTLAB_HOME", str(copy))
-    assert json.loads(cli("status", "done", "--json")[1])["reason"] is None
-    (copy / "checkpoints" / "done" / "error.txt").write_text("The disk is full.\n")
-    assert json.loads(cli("status", "done", "--json")[1])["reason"] == "The disk is full."
-    assert "\nThe disk is full.\n" in cli("status", "done")[1]
-
-
-def test_a_damaged_study_is_named_and_doctor_tells_of_it(cli, home, tmp_path, monkeypatch):
-    copy = tmp_path / "home"
-    shutil.copytree(home / "checkpoints" / "done", copy / "checkpoints" / "done")
-    monkeypatch.setenv("FTLAB_HOME", str(copy))
-    (copy / "checkpoints" / "done" / "study.json").write_text("{")
-    code, _, err = cli("status", "done")
-    assert code == 2 and err == "done/study.json is damaged: it holds no JSON.\n"
-    (finding,) = [f for f in json.loads(cli("doctor", "--json")[1]) if f["what"] == "damaged"]
-    assert finding["ok"] is False and "done/study.json is damaged" in finding["found"]
-
-
-@pytest.mark.parametrize(
-    "what", ["study.json", "half of study.json", "manifest.json", "items.csv", "no items.csv"]
-)
-def test_what_cannot_be_read_hides_nothing_else_and_can_be_deleted(
-    cli, document, home, tmp_path, monkeypatch, what
-):
-    """As a folder that was copied by half, or comes from a later version, would be."""
-    copy = tmp_path / "home"
-    shutil.copytree(home, copy)
-    monkeypatch.setenv("FTLAB_HOME", str(copy))
-    shutil.copytree(copy / "data" / "bands", copy / "data" / "bad")
-    name, place = ("open", "checkpoints") if "study" in what else ("bad", "data")
-    bad = copy / place / name / what.split()[-1]
-    kept = {"version": json.loads(bad.read_text())["version"]} if "half" in what else None
-    bad.write_text(json.dumps(kept) if kept else "{")
-    if "no " in what:
-        bad.unlink()
-    have = names(document("studies")) + names(document("datasets"))
-    assert {"done", "bands"} <= set(have) and name not in have
-    assert {run["study"] for run in document("runs")} >= {"done"}
-    _, _, err = cli("studies")
-    assert re.search(f"^Left out: .*{name}.* damaged", err, re.M), err
-    assert cli("delete", name, "--yes")[0] == 0 and not cli("studies")[2]
-
-
-def names(rows) -> list[str]:
-    return [row.get("study") or row["name"] for row in rows]
 
 
 # --- delete asks ---

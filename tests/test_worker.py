@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 import subprocess
@@ -13,22 +12,21 @@ from pathlib import Path
 
 import pytest
 from tiny import (
-    ENVIRONMENT,
     QUICK,
     answer_bits,
     ask,
-    bands,
     command,
     epochs_written,
     json_lines,
     kill_group,
+    serve,
+    served_home,
     states,
     trained,
     wait_for,
-    work,
 )
 
-from ftlab import files, homes, presence, queue, runs, studies, watching, worker
+from ftlab import files, presence, queue, runs, studies, worker
 from ftlab.lab import Lab
 from ftlab.records import BadInput
 
@@ -39,28 +37,7 @@ PROJECT = Path(__file__).parent.parent
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A home with data and quick polling; no process of a test outlives it."""
-    folder = tmp_path / "home"
-    folder.mkdir()
-    bands(folder)
-    monkeypatch.setattr(worker, "POLL_SECONDS", 0.02)
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(PROJECT)
-    yield folder
-    jobs = [(row["pid"], row["pid_start"]) for row in queue.listed(folder)]
-    for path in folder.glob("checkpoints/*"):
-        if note := presence.at_work(path):
-            jobs.append((note["pid"], note["start"]))
-    for job in jobs:
-        if worker.poll(*job):
-            os.kill(job[0], signal.SIGKILL)
-            wait_for(lambda job=job: not worker.poll(*job))
-
-
-def serve(home, stopped=lambda: False) -> list[tuple[str, str]]:
-    events = worker.serve(home, until_empty=True, stopped=stopped)
-    return [(event["study"], event["event"]) for event in events]
+    yield from served_home(tmp_path, monkeypatch)
 
 
 # --- jobs ---
@@ -434,71 +411,3 @@ def test_watching_says_why_a_study_could_not_begin(home):
     folder = ask(home, name="broken")
     runs.fail(folder, "There is no data set.")
     assert Lab(home).watch("broken")["reason"] == "There is no data set."
-
-
-# --- several people ---
-
-
-def test_people_take_turns_and_lose_nothing_by_it(home, monkeypatch):
-    monkeypatch.setattr(worker, "TURN_SECONDS", 0.0)
-    settings = replace(QUICK, epochs=3)
-    trained(home, name="here", settings=settings)
-    people = [homes.personal(home, owner) for owner in ("ann", "ben")]
-    studies = [ask(own, name="turns", settings=settings) for own in people]
-    for own, study in zip(people, studies, strict=True):
-        queue.add(own, study, own.name)
-    rows, events = [], worker.serve(home, until_empty=True, stopped=lambda: False)
-    for event in events:
-        rows.append(event["event"])
-    assert rows.count("waits for its next turn") >= 2 and rows.count("finished") == 2
-    assert rows[:3] == ["started", "waits for its next turn", "started"]
-    undisturbed = answer_bits(home / "checkpoints" / "here" / RUN)
-    assert [answer_bits(study / RUN) for study in studies] == [undisturbed] * 2
-
-
-def test_one_person_alone_is_never_interrupted(home, monkeypatch):
-    monkeypatch.setattr(worker, "TURN_SECONDS", 0.0)
-    for name in ("first", "second"):
-        queue.add(home, ask(home, name=name), "ann")
-    assert [event for _, event in serve(home)] == ["started", "finished"] * 2
-
-
-def test_a_study_that_takes_too_long_ends_in_a_sentence_and_keeps_what_it_did(home):
-    folder = ask(home, name="long", settings=LONG)
-    queue.add(home, folder, limit_seconds=6.0)
-    events = worker.serve(home, until_empty=True, stopped=lambda: False)
-    assert [event["event"] for event in events] == ["started", "failed"]
-    said = watching.watch(home, folder)
-    assert said["state"] == "failed" and not queue.listed(home)
-    assert said["reason"] == "This took the 0.1 minutes it may take here; what is done is kept."
-    assert not presence.locked(folder)
-
-
-def test_the_time_a_study_may_take_counts_over_its_turns(home, monkeypatch):
-    monkeypatch.setattr(worker, "TURN_SECONDS", 0.0)
-    folder = ask(home, name="long", settings=LONG)
-    queue.add(home, folder, "ann", limit_seconds=600)
-    queue.add(home, ask(home, name="other"), "ben")
-    events = worker.serve(home, until_empty=True, stopped=lambda: False)
-    assert [next(events)["event"] for _ in range(2)] == ["started", "waits for its next turn"]
-    (row,) = [row for row in queue.listed(home) if row["owner"] == "ann"]
-    assert row["seconds"] > 0 and row["pid"] is None
-    assert watching.watch(home, folder)["state"] == "queued"
-    events.close()
-
-
-def test_a_clock_that_jumps_by_days_changes_no_order_and_ends_nothing(home, monkeypatch):
-    """A day ahead, two days back, and so on at every look: neither turns nor limits see it."""
-
-    def here(folder):
-        work(home, folder)
-        return None, None
-
-    now, jumps = time.time(), itertools.cycle((86_400, -172_800))
-    monkeypatch.setattr(worker, "start", here)
-    for owner, name in (("ann", "first"), ("ann", "third"), ("ben", "second")):
-        queue.add(home, ask(home, name=name), owner, limit_seconds=3600)
-    monkeypatch.setattr(time, "time", lambda: now + next(jumps))
-    order = ["first", "second", "third"]
-    assert serve(home) == [(n, event) for n in order for event in ("started", "finished")]
-    assert not queue.listed(home)

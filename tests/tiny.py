@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from conftest import TINY, pictures
 from PIL import Image
 
-from ftlab import files, runs, studies
+from ftlab import files, presence, queue, runs, studies, worker
 from ftlab.datasets import import_dataset
 from ftlab.lab import Lab
 from ftlab.records import Question, Settings
@@ -64,6 +65,32 @@ def answer_bits(run: Path) -> dict:
         "test": {name: array.tobytes() for name, array in runs.predictions(run).items()},
         "epochs": epochs,
     }
+
+
+def served_home(folder: Path, monkeypatch) -> Iterator[Path]:
+    """For a fixture: a home with data and quick polling; no process of a test outlives it."""
+    home = folder / "home"
+    home.mkdir()
+    bands(home)
+    monkeypatch.setattr(worker, "POLL_SECONDS", 0.02)
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(Path(__file__).parent.parent)
+    yield home
+    jobs = [(row["pid"], row["pid_start"]) for row in queue.listed(home)]
+    for path in home.glob("checkpoints/*"):
+        if note := presence.at_work(path):
+            jobs.append((note["pid"], note["start"]))
+    for job in jobs:
+        if worker.poll(*job):
+            os.kill(job[0], signal.SIGKILL)
+            wait_for(lambda job=job: not worker.poll(*job))
+
+
+def serve(home: Path, stopped=lambda: False) -> list[tuple[str, str]]:
+    """(study, event) of a worker that works through the queue."""
+    events = worker.serve(home, until_empty=True, stopped=stopped)
+    return [(event["study"], event["event"]) for event in events]
 
 
 def command(home: Path, *arguments: str) -> subprocess.Popen:
