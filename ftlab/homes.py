@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from .records import BadInput
@@ -35,9 +36,8 @@ def personal(home: Path, owner: str) -> Path:
         (home / "cache").mkdir(parents=True, exist_ok=True)
         own.mkdir(parents=True, exist_ok=True)
         for name, target in (("cache", "../../cache"), (SHARED, "../..")):
-            link = own / name
-            if not link.is_symlink():
-                link.symlink_to(target)
+            with suppress(FileExistsError):  # a page's other questions come at the same moment
+                (own / name).symlink_to(target)
     return own
 
 

@@ -2,6 +2,8 @@
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 from tiny import QUICK, ask, bands
@@ -32,6 +34,19 @@ def test_people_read_what_is_shared_and_cannot_change_it(lab):
     for verb in (ann.stop, ann.resume):
         with pytest.raises(BadInput, match="The study shown is shared: it can only be looked at"):
             verb("shown")
+
+
+def test_a_home_is_made_once_by_questions_of_one_moment(tmp_path):
+    together = Barrier(8)
+
+    def first(owner: str):
+        together.wait()
+        return homes.personal(tmp_path, owner)
+
+    with ThreadPoolExecutor(8) as threads:
+        for owner in (f"visitor{n}" for n in range(60)):
+            (own,) = set(threads.map(first, [owner] * 8))
+            assert homes.trunk(own) == tmp_path.resolve()
 
 
 def test_what_is_anothers_does_not_exist(lab):
