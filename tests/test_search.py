@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from ftlab import backbones, costs, files, queue, readout, runs, search, studies, worker
 from ftlab.__main__ import app
+from ftlab.commands import search as search_command
 from ftlab.lab import Lab
 from ftlab.records import BadInput, Layout, Question, Search, Stage
 
@@ -345,7 +346,7 @@ def test_few_images_or_patients_can_be_ranked_by_folds_that_hold_every_class(of_
     assert held.tolist() == list(range(len(labels)))
 
 
-def test_a_ranked_search_trains_the_three_units_read_best_and_the_whole(home):
+def test_a_ranked_search_trains_the_three_units_read_best_and_the_whole(home, monkeypatch):
     folder = asking(home, "ranked", replace(ASKED, how="ranked"))
     work(home, folder)
     record = Lab(home).cuts("ranked")
@@ -353,5 +354,12 @@ def test_a_ranked_search_trains_the_three_units_read_best_and_the_whole(home):
     best = sorted(scores, key=lambda unit: (-scores[unit], unit))[:3]
     assert {p["unit"] for p in record["points"] if p["trained"]} == {9, *best}
     assert record["done"] and record["trained"] == len({9, *best})
+    monkeypatch.setenv("FTLAB_HOME", str(home))
+    monkeypatch.setattr(search_command, "work_on", lambda *_: "ranked")
+    heading, _, *lines = CliRunner().invoke(app, ["search", "bands"]).stdout.strip().splitlines()
+    assert heading.endswith("read off frozen features: balanced accuracy %")
+    assert [float(line.split()[-1]) for line in lines[:9]] == pytest.approx(
+        [100 * scores[unit] for unit in range(1, 10)], abs=0.051
+    )
     with pytest.raises(BadInput, match="Only truncated can be ranked"):
         asking(home, "ranked2", Search("layer_wise", how="ranked"))

@@ -71,6 +71,11 @@ def _curve(found: Mapping) -> None:
         "ms, 32 images": lambda p: p["latency"] and f"{p['latency']['32']:.0f}",
         "": lambda p: ("front " if p["pareto"] else "") + "chosen" * (p["unit"] == found["chosen"]),
     }
+    if found["ranking"]:
+        read = {row["unit"]: row["score"] for row in found["ranking"]}
+        columns[f"read off frozen features: {_words(found['metric'])} %"] = lambda p: (
+            f"{100 * read[p['unit']]:.1f}"
+        )
     shown = {head: lambda p, cell=cell: cell(p) or "" for head, cell in columns.items()}
     console.say()
     console.table(found["points"], shown)
