@@ -5,6 +5,7 @@ worker that trains `ftlab_mini` on phantoms without end.
 
 - LOAD-01: --clients clients send images to /predict of the reference study, one after another, each
   as soon as the last is answered; the run at work is timed before and meanwhile.
+- LOAD-02: as many send a zip of --zip-mb megabytes in the same moment, while a page is asked for.
 - LOAD-03: what the app's process holds (memory, files, threads, children) before, every few
   predictions, and when all is quiet again; then --sessions visits open the page and leave.
 - LOAD-06: more people at once than the queue takes: everybody has an answer or a sentence, soon.
@@ -22,6 +23,7 @@ import sys
 import tempfile
 import threading
 import time
+import zipfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -181,6 +183,49 @@ def predictions(served, cache: Path, asked, study: Path) -> dict:
     }
 
 
+def uploads(served, clients: int, megabytes: int) -> dict:
+    """LOAD-02: everybody sends a zip in the same moment; one who looks at the page meanwhile."""
+    file, gate, over, waits = zipped(megabytes), threading.Barrier(clients), threading.Event(), []
+
+    def person(_: int) -> int:
+        with httpx.Client(base_url=served.address, timeout=PATIENCE) as client:
+            gate.wait()
+            sent = {"files": ("x.zip", file, "application/zip")}
+            return client.post(f"{API}/upload", files=sent).status_code
+
+    def looker() -> None:
+        with httpx.Client(base_url=served.address, timeout=PATIENCE) as client:
+            while not over.is_set():
+                began = time.perf_counter()
+                client.get("config").raise_for_status()
+                waits.append(time.perf_counter() - began)
+                time.sleep(0.1)
+
+    looking, began = threading.Thread(target=looker), time.monotonic()
+    looking.start()
+    with ThreadPoolExecutor(clients) as people:
+        statuses = Counter(people.map(person, range(clients)))
+    seconds = time.monotonic() - began
+    over.set()
+    looking.join()
+    return {
+        "sent": clients,
+        "statuses": dict(statuses),
+        "mb_a_second": statuses[200] * len(file) / MB / seconds,
+        "page_p50_s": quantiles(waits, n=100)[49],
+        "page_p95_s": quantiles(waits, n=100)[94],
+    }
+
+
+def zipped(megabytes: int) -> bytes:
+    """A zip of so many megabytes of pictures."""
+    file, picture = BytesIO(), pictures()[0]
+    with zipfile.ZipFile(file, "w") as archive:
+        for n in range(round(megabytes * MB / len(picture))):
+            archive.writestr(f"{'ab'[n % 2]}/{n}.png", picture)
+    return file.getvalue()
+
+
 def sessions(served, cache: Path, n: int) -> dict:
     """The other half of LOAD-03."""
     before = held(served.process.pid, cache)
@@ -235,6 +280,7 @@ def measure(home: Path, asked) -> dict:
         time.sleep(QUIET_SECONDS)
         found["LOAD-01"]["after"] = held(served.process.pid, cache)
         show("LOAD-01", found["LOAD-01"])
+        found["LOAD-02"] = show("LOAD-02", uploads(served, asked.clients, asked.zip_mb))
         found["LOAD-03"] = show("LOAD-03", sessions(served, cache, asked.sessions))
         found["LOAD-06"] = show("LOAD-06", crowd(served, asked.crowd))
         time.sleep(QUIET_SECONDS)
@@ -258,6 +304,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10, help="after which none is sent")
     parser.add_argument("--warm", type=int, default=100, help="predictions before the slope")
     parser.add_argument("--sessions", type=int, default=200)
+    parser.add_argument("--zip-mb", type=int, default=50)
     parser.add_argument("--crowd", type=int, default=120)
     parser.add_argument("--json", type=Path, help="a file for what was found")
     asked = parser.parse_args()
@@ -268,6 +315,7 @@ def main() -> int:
     if asked.json:
         asked.json.write_text(json.dumps(found, indent=1) + "\n")
     wrong = found["LOAD-01"]["errors"] or found["LOAD-06"]["else"]
+    wrong = wrong or set(found["LOAD-02"]["statuses"]) - {200, 429, 503}
     return 1 if wrong or found["LOAD-03"]["opened"] < asked.sessions else 0
 
 
