@@ -114,9 +114,14 @@ def rates(board: Mapping) -> str:
     return f"learning rates {board['rates']}"
 
 
+def tuned(board: Mapping) -> str:
+    """The same without its caution, which a chart has no room for: it stands with the table."""
+    return rates(board).partition("; ")[0]
+
+
 def grounds(cell: Cell) -> str:
     """What the numbers of a cell rest on, for a subtitle."""
-    return f"{esc(cell.name)} · {basis(cell.rows)} · {rates(cell.board)}"
+    return f"{esc(cell.name)} · {basis(cell.rows)} · {tuned(cell.board)}"
 
 
 def known(value: float | None) -> bool:

@@ -18,10 +18,10 @@ from .charts import (
     basis,
     grounds,
     known,
-    rates,
     say,
     scored,
     short,
+    tuned,
 )
 from .text import duration, interval
 
@@ -208,7 +208,7 @@ def heat_map(cells: Sequence[Cell], order: Sequence[str]) -> Chart:
     ]
     said = [[interval(c.get(n)) for c in found] for n in strategies]
     figure = _tiles(behind, [f"{name} " for name in strategies], texts, said)
-    told = {rates(cell.board) for cell in cells}
+    told = {tuned(cell.board) for cell in cells}
     subtitle = told.pop() if len(told) == 1 else "learning rates not tuned in all"
     title = "Balanced accuracy on test, %, by strategy and cell"
     bare(figure, title, subtitle, 195 + (28 if wide else 38) * len(strategies), t=150, b=8)
