@@ -11,7 +11,7 @@ from statistics import fmean
 from ftlab.lab import Lab
 
 
-def table(heading: str, cells: dict[tuple[str, str], list[str]]) -> None:
+def table(heading: str, cells: dict[tuple[str, str], str]) -> None:
     """cells: {(strategy, stage): texts}."""
     strategies, stages = (list(dict.fromkeys(key[n] for key in cells)) for n in (0, 1))
     print(f"| {heading} | {' | '.join(stages)} |\n|{'---|' * (1 + len(stages))}")
@@ -22,6 +22,7 @@ def table(heading: str, cells: dict[tuple[str, str], list[str]]) -> None:
 
 
 def mean(values: list[float | None], digits: str) -> str:
+    """Nothing where a seed has no value."""
     return f"{fmean(values):{digits}}" if None not in values else ""
 
 
@@ -32,17 +33,19 @@ def main(study: str, split: str = "test") -> None:
             alike[run["strategy"], row["stage"]].append(row)
     for run in lab.drift(study)["runs"]:
         for row in run["change"]:
-            changed[run["strategy"], row["stage"]].append(row["kernels"])
+            share = row["kernels"]
+            percent = None if share is None else 100 * share
+            changed[run["strategy"], row["stage"]].append(percent)
     score = {
-        key: f"{fmean(row['svcca']['area'] for row in rows):.2f} "
-        f"({fmean(row['svcca']['unpaired'] for row in rows):.2f})"
+        key: f"{mean([row['svcca']['area'] for row in rows], '.2f')} "
+        f"({mean([row['svcca']['unpaired'] for row in rows], '.2f')})"
         for key, rows in alike.items()
     }
     table(f"SVCCA on {split}", score)
     table("CKA", {key: mean([row["cka"] for row in rows], ".2f") for key, rows in alike.items()})
     table(
         "change, %",
-        {key: mean([100 * value for value in values], ".3g") for key, values in changed.items()},
+        {key: mean(values, ".3g") for key, values in changed.items()},
     )
 
 

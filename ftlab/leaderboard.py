@@ -27,14 +27,15 @@ MEANS = ("seconds", "trained_parameters", "stored_bytes", "peak_memory_bytes")
 
 
 def leaderboard(folder: Path) -> dict:
-    """{metric, tuning, rates, maps, rows, ensembles, verdicts} of finished runs, best mean first.
+    """{metric, tuning, tuned, rates, maps, rows, ensembles, verdicts} of finished runs.
 
     A row: {backbone, strategy, lr, seeds, balanced_accuracy and auroc as {mean, low, high, sd},
     the other test metrics and the costs as means, to_full: the paired difference or None, energy,
-    pointing and road: {mean, low, high, sd} where its runs' maps were looked at, else None}.
-    Fractions, seconds and bytes. `tuning` is `ftlab.tuning.report`, `rates` that in words, `maps`
-    `ftlab.looks.about`; `ensembles` are those of `_ensemble`; `verdicts` maps a backbone to its
-    sentence. The answer is kept until a run ends, and is not to be changed.
+    pointing and road: {mean, low, high, sd} where its runs' maps were looked at, else None}, the
+    best mean first. Fractions, seconds and bytes. `tuning` is `ftlab.tuning.report`, `tuned` that
+    in words, `rates` with a caution where there is one; `maps` is `ftlab.looks.about`; `ensembles`
+    are those of `_ensemble`; `verdicts` maps a backbone to its sentence. The answer is kept until a
+    run ends, and is not to be changed.
     """
     return _leaderboard(folder, tuple(_ended(folder)))
 
@@ -74,6 +75,7 @@ def _leaderboard(folder: Path, _ended: tuple) -> dict:
     return {
         "metric": METRIC,
         "tuning": tuned,
+        "tuned": tuning.words(tuned),
         "rates": "; ".join(filter(None, (tuning.words(tuned), tuning.edge(tuned)))),
         "maps": looks.about(maps),
         "rows": rows,

@@ -62,7 +62,8 @@ def answer(study: str = "moles", seeds: int = 3, found: list[dict] | None = None
         for seed in each["seeds"]
     ]
     verdicts = {each["backbone"]: "Undecided; learning rates were not tuned." for each in found}
-    board = {"metric": "balanced_accuracy", "tuning": None, "rates": "not tuned"}
+    board = {"metric": "balanced_accuracy", "tuning": None, "tuned": "not tuned"}
+    board["rates"] = board["tuned"]
     board |= {"rows": found, "verdicts": verdicts, "ensembles": [], "maps": None}
     own = {"study": study, "state": "finished", "reason": None, "runs": runs}
     return {**own, "leaderboard": board, **more}

@@ -152,7 +152,7 @@ def drawn(name: str) -> dict[str, charts.Chart]:
     names = dict(zip(findings.CLASSES, (name, f"{name}2"), strict=True))
     rows = renamed(findings.evidence()["per_strategy"], names)
     both, pair = list(names.values()), ["linear_probe", "full"]
-    cell = charts.Cell(name, "tiny", {"rates": "not tuned"}, findings.rows())
+    cell = charts.Cell(name, "tiny", {"tuned": "not tuned", "rates": "not tuned"}, findings.rows())
     runs = findings.answer()["runs"]
     return {
         "dots": ranking.dots(cell, next(iter(ranking.VIEWS))),

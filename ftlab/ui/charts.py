@@ -116,7 +116,7 @@ def rates(board: Mapping) -> str:
 
 def tuned(board: Mapping) -> str:
     """The same without its caution, which a chart has no room for: it stands with the table."""
-    return rates(board).partition("; ")[0]
+    return f"learning rates {board['tuned']}"
 
 
 def grounds(cell: Cell) -> str:
