@@ -23,90 +23,21 @@ import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
+from formulas import CANVAS, FRACTALS, fractal
 from safetensors.torch import save_file
 
 import ftlab.mini  # noqa: F401  (registers the architecture with timm)
 
-CLASSES, INSTANCES, CANVAS = 1000, 80, 96
-WALKERS, STEPS, BURN_IN = 640, 60, 12
+INSTANCES = 80  # of each fractal
 BATCH, PEAK_RATE, DECAY, WARM_UP = 256, 3e-3, 0.05, 100
 SCHEDULE = ((64, 4500), (96, 1000), (128, 200))  # (pixels, steps): small first, large last
 EASY = 0.2  # share of the steps over which views grow to their hardest
 TILES = 384  # textures that backgrounds are cut from
 
 
-# --- fractals ---
-
-
-def system(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """An IFS of 2 to 7 affine maps: A (N, 2, 2), b (N, 2) and the maps' probabilities (N,).
-
-    A = R(theta) diag(s1, s2) R(phi) D with s1 >= s2 < 1 whose weighted sum (s1 + 2 s2) lies
-    between (5 + N) / 2 and (6 + N) / 2, where attractors fill the picture without filling it up
-    (Anderson and Farrell 2022, section 3).
-    """
-    n = int(rng.integers(2, 8))
-    while True:
-        values = np.sort(rng.uniform(0, 1, (n, 2)), axis=1)[:, ::-1]
-        wanted = rng.uniform((5 + n) / 2, (6 + n) / 2)
-        values = values * (wanted / (values[:, 0] + 2 * values[:, 1]).sum())
-        if values.max() < 0.97:
-            break
-    flips = rng.choice((-1.0, 1.0), (n, 2))
-    a = _turn(rng.uniform(0, 2 * math.pi, n)) * values[:, None, :]
-    a = a @ _turn(rng.uniform(0, 2 * math.pi, n)) * flips[:, None, :]
-    weight = np.abs(np.linalg.det(a)) + 0.02
-    return a, rng.uniform(-1, 1, (n, 2)), weight / weight.sum()
-
-
-def _turn(angle: np.ndarray) -> np.ndarray:
-    cos, sin = np.cos(angle), np.sin(angle)
-    return np.stack((np.stack((cos, -sin), -1), np.stack((sin, cos), -1)), -2)
-
-
-def draw_class(number: int, seed: int) -> np.ndarray:
-    """A class's instances (INSTANCES, 2, CANVAS, CANVAS) uint8: density, and the last map + 1."""
-    rng = np.random.default_rng((seed, number))
-    a, b, weight = system(rng)
-    a = a * rng.uniform(0.88, 1.06, (INSTANCES, *a.shape))
-    b = b + rng.normal(0, 0.08, (INSTANCES, *b.shape))
-    points, maps = _walk(a, b, weight, rng)
-    return np.stack([_render(p, m) for p, m in zip(points, maps, strict=True)])
-
-
-def _walk(a, b, weight, rng) -> tuple[np.ndarray, np.ndarray]:
-    """The chaos game: points (I, P, 2) of each instance's attractor and the map that made each."""
-    instance = np.repeat(np.arange(INSTANCES), WALKERS)
-    at = rng.uniform(-1, 1, (len(instance), 2)).astype(np.float32)
-    a, b = a.astype(np.float32), b.astype(np.float32)
-    points, maps = [], []
-    for step in range(STEPS):
-        chosen = rng.choice(len(weight), len(instance), p=weight)
-        at = np.einsum("nij,nj->ni", a[instance, chosen], at) + b[instance, chosen]
-        at = np.clip(at, -50, 50)
-        if step >= BURN_IN:
-            points.append(at.reshape(INSTANCES, WALKERS, 2))
-            maps.append(chosen.reshape(INSTANCES, WALKERS).astype(np.uint8))
-    return np.concatenate(points, axis=1), np.concatenate(maps, axis=1)
-
-
-def _render(points: np.ndarray, maps: np.ndarray) -> np.ndarray:
-    low, high = np.percentile(points, (1, 99), axis=0)
-    extent = max((high - low).max(), 1e-3) * 1.08
-    place = ((points - (low + high) / 2) / extent + 0.5) * CANVAS
-    inside = ((place >= 0) & (place < CANVAS)).all(axis=1)
-    x, y = place[inside].astype(np.int64).T
-    count = np.bincount(y * CANVAS + x, minlength=CANVAS**2)
-    density = np.log1p(count) / np.log1p(np.percentile(count[count > 0], 95))
-    last = np.zeros(CANVAS**2, np.uint8)
-    last[y * CANVAS + x] = maps[inside] + 1
-    picture = np.stack((np.clip(density, 0, 1) * 255, last)).astype(np.uint8)
-    return picture.reshape(2, CANVAS, CANVAS)
-
-
 def textures(seed: int) -> torch.Tensor:
     """Fields (TILES, 1, 128, 128) in 0..1 with power-law spectra, from nearly white to smooth."""
-    rng = np.random.default_rng((seed, CLASSES))
+    rng = np.random.default_rng((seed, FRACTALS))
     frequency = np.hypot(np.fft.fftfreq(128)[:, None], np.fft.rfftfreq(128)[None])
     frequency[0, 0] = 1
     slopes = rng.uniform(0.3, 2.6, (TILES, 1, 1))
@@ -179,9 +110,9 @@ def _ground(n: int, tiles, size: int, uniform, draw) -> torch.Tensor:
 
 
 def train(bank: torch.Tensor, seed: int, device: torch.device, out: Path) -> None:
-    """Train and save; bank (CLASSES * INSTANCES, 2, CANVAS, CANVAS) uint8, class after class."""
+    """Train and save; bank (FRACTALS * INSTANCES, 2, CANVAS, CANVAS) uint8, class after class."""
     torch.manual_seed(seed)
-    model = timm.create_model("ftlab_mini", num_classes=CLASSES)
+    model = timm.create_model("ftlab_mini", num_classes=FRACTALS)
     model = model.to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(model.parameters(), PEAK_RATE, weight_decay=DECAY)
     draw = torch.Generator(device).manual_seed(seed)
@@ -232,9 +163,13 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     start = time.perf_counter()
     with ProcessPoolExecutor() as pool:
-        drawn = list(pool.map(partial(draw_class, seed=given.seed), range(CLASSES), chunksize=4))
+        drawn = list(
+            pool.map(
+                partial(fractal, seed=given.seed, instances=INSTANCES), range(FRACTALS), chunksize=4
+            )
+        )
     bank = torch.from_numpy(np.concatenate(drawn)).to(device)
-    print(f"{len(bank)} fractals of {CLASSES} classes, {time.perf_counter() - start:.0f} s")
+    print(f"{len(bank)} fractals of {FRACTALS} classes, {time.perf_counter() - start:.0f} s")
     train(bank, given.seed, device, given.out)
     print(f"{given.out.stat().st_size} bytes, sha256 {sha256(given.out.read_bytes()).hexdigest()}")
 

@@ -1,0 +1,102 @@
+"""What ftlab_mini is pretrained on: drawn alike from one seed, and described as it looks."""
+
+import sys
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.append(str(Path(__file__).parent.parent / "tools"))
+
+import formulas
+import pretrain_looks
+
+FIGURES = formulas.fractal(0, seed=0, instances=16)
+FIELDS = np.stack([formulas.texture(number, seed=0, instances=6)[0] for number in range(4)])
+
+
+def seen(size: int, hardest: float, seed: int = 0):
+    """Sixteen views of one fractal before four textures."""
+    figures = torch.from_numpy(FIGURES)
+    fields = torch.from_numpy(FIELDS).repeat(4, 1, 1)
+    draw = torch.Generator().manual_seed(seed)
+    return pretrain_looks.view(figures, fields, size, hardest, draw)
+
+
+def test_a_class_is_the_same_from_one_seed_and_another_from_another():
+    assert (formulas.fractal(0, seed=0, instances=16) == FIGURES).all()
+    assert (formulas.fractal(0, seed=1, instances=16) != FIGURES).any()
+    assert (formulas.texture(1, seed=0, instances=6)[0] == FIELDS[1]).all()
+    assert (formulas.texture(1, seed=1, instances=6)[0] != FIELDS[1]).any()
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_instances_of_a_class_differ_and_none_is_empty(number):
+    fields = formulas.texture(number, seed=0, instances=6)
+    figures = formulas.fractal(number, seed=0, instances=6)[:, 0]
+    for pictures in (fields, figures):
+        assert len(pictures) == 6
+        assert pictures.std((1, 2)).min() > 5
+        assert len(np.unique(pictures.reshape(len(pictures), -1), axis=0)) == len(pictures)
+
+
+@pytest.mark.parametrize("size", pretrain_looks.SIZES[:2] + (96,))
+@pytest.mark.parametrize("hardest", [0.0, 1.0])
+def test_a_view_lies_between_black_and_white(size, hardest):
+    x, shown, woven = seen(size, hardest)
+    assert x.shape == (16, 3, size, size)
+    assert 0 <= x.min() < x.max() <= 1
+    assert (shown | woven).all(), "a picture shows a fractal or a texture, or both"
+    assert torch.equal(x, seen(size, hardest)[0])
+    assert not torch.equal(x, seen(size, hardest, seed=1)[0])
+
+
+def test_the_easiest_view_of_a_fractal_is_white_on_black():
+    x, shown, _ = seen(64, hardest=0.0)
+    fractals = x[shown]
+    assert (fractals.amax((1, 2, 3)) > 0.9).all()
+    assert (fractals.median(dim=-1).values.median(dim=-1).values < 0.1).all()
+
+
+def test_looks_tell_colour_contrast_and_direction():
+    flat = torch.tensor([0.8, 0.2, 0.4]).view(1, 3, 1, 1).expand(1, 3, 64, 64)
+    place, whole = pretrain_looks.looks(flat, 2)
+    assert place.shape == (1, pretrain_looks.PLACE, 2, 2)
+    assert whole.shape == (1, pretrain_looks.WHOLE)
+    assert place[0, :3, 0, 0].tolist() == pytest.approx([0.8, 0.2, 0.4], abs=1e-4)
+    assert place[0, 3:6].abs().max() < 1e-3, "nothing deviates"
+    assert place[0, 9:20].abs().max() < 1e-3, "no contrast, no gradient"
+    stripes = (torch.arange(64) // 4 % 2).float().view(1, 1, 1, 64).expand(1, 3, 64, 64)
+    place, _ = pretrain_looks.looks(stripes, 2)
+    across, along = place[0, 12].mean(), place[0, 13].mean()
+    assert across > 0.5 and along < 1e-3, "upright stripes change from left to right alone"
+
+
+def test_what_is_asked_reaches_every_weight():
+    model = pretrain_looks.Asked()
+    x, shown, woven = seen(64, hardest=1.0)
+    figure, ground, errors = model(x, *pretrain_looks.looks(x, 2))
+    assert figure.shape == (16, formulas.FRACTALS) and ground.shape == (16, pretrain_looks.TEXTURES)
+    (figure[shown].sum() + ground[woven].sum() + sum(errors)).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_kernels_return_to_the_norm_of_a_fresh_draw_without_another_answer():
+    torch.manual_seed(0)
+    fresh = pretrain_looks.Asked().trunk
+    grown = deepcopy(fresh)
+    x = torch.randn(8, 3, 64, 64)
+    with torch.no_grad():
+        for name, weight in grown.named_parameters():
+            if weight.dim() == 4:
+                weight *= 2 + len(name) % 3
+        grown.train()(x)
+    settled = pretrain_looks.at_fresh_norms(grown)
+    for (name, a), b in zip(settled.named_parameters(), fresh.parameters(), strict=True):
+        if a.dim() == 4:
+            assert a.norm().item() == pytest.approx(b.norm().item(), rel=0.1), name
+    with torch.no_grad():
+        answers = [network.eval()(x) for network in (grown, settled)]
+    assert torch.allclose(*answers, rtol=1e-3, atol=1e-4)
