@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-FRACTALS = 1000  # classes
+FRACTALS, TEXTURES = 1000, 400  # classes
 CANVAS, FIELD = 96, 128  # pixels of a fractal's and of a texture's side
 WALKERS, STEPS, BURN_IN = 640, 60, 12
 

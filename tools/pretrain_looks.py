@@ -27,16 +27,17 @@ import timm
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from formulas import CANVAS, FIELD, FRACTALS, fractal, texture
-from safetensors.torch import save_file
+from formulas import CANVAS, FIELD, FRACTALS, TEXTURES, fractal, texture
+from pretrain_mini import save
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import ftlab.mini  # noqa: F401  (registers the architecture with timm)
 
-TEXTURES, INSTANCES = 400, 64  # classes of textures; pictures of a class of either kind
+INSTANCES = 64  # pictures of a class, fractals and textures alike
 SIZES = (64, 48, 64, 96)  # pixels of a side, in turn, so that no scale comes late
 STEPS, BATCH, PEAK_RATE, DECAY, WARM_UP = 14_000, 128, 3e-3, 0.05, 200
+PROCESSES = 2  # at most: BatchNorm needs a batch, and each sees its share alone
 EASY = 0.15  # share of the steps over which views grow to their hardest
 PLACE, WHOLE = 25, 104  # numbers of the looks of one place and of the whole picture
 
@@ -44,15 +45,17 @@ PLACE, WHOLE = 25, 104  # numbers of the looks of one place and of the whole pic
 # --- what the network sees ---
 
 
-def view(figures, fields, size: int, hardest: float, draw: torch.Generator):
+def view(
+    figures, fields, size: int, hardest: float, draw: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """x (B, 3, size, size) in 0..1, which of them show a fractal (B,) and which a texture (B,).
 
     From figures (B, 2, CANVAS, CANVAS) and fields (B, FIELD, FIELD), uint8. Each function of a
-    fractal gets a colour, its ground three; a third of the pictures is grey, a third has colours
-    near one. Fractal and ground get a turn, mirror, scale, shear and shift each, a quarter of the
-    fractals is smeared into soft blobs, a third of the pictures is ground alone; then contrast,
-    blur and noise. How far each goes is drawn between 0 (a white fractal on black, a grey texture)
-    and `hardest`.
+    fractal gets a colour, its ground three; in a third of the pictures they are near one, and of
+    all a third is grey. Fractal and ground get a turn, mirror, scale, shear and shift each, a
+    quarter of the fractals is smeared into soft blobs, a third of the pictures is ground alone;
+    then contrast, blur and noise. How far each goes is drawn between 0 (a white fractal on black,
+    a grey texture) and `hardest`.
     """
     n = len(figures)
 
@@ -241,17 +244,8 @@ def train(rank: int, of: int, folder: Path, seed: int, out: Path) -> None:
                 flush=True,
             )
             sums.zero_()
-            save(model.trunk, out)
+            save(at_fresh_norms(model.trunk), out)
     dist.destroy_process_group()
-
-
-def save(trunk: nn.Module, out: Path) -> None:
-    """Write the trunk in half precision, so that a stopped training leaves what it has."""
-    tensors = {
-        name: (tensor.half() if tensor.is_floating_point() else tensor).cpu().contiguous()
-        for name, tensor in at_fresh_norms(trunk).state_dict().items()
-    }
-    save_file(tensors, out)
 
 
 @torch.no_grad()
@@ -283,12 +277,11 @@ def main() -> None:
         folder = Path(folder)
         with ProcessPoolExecutor() as pool:
             for name, draw, count in drawings:
-                drawn = pool.map(
-                    partial(draw, seed=given.seed, instances=INSTANCES), range(count), chunksize=4
-                )
-                np.save(folder / f"{name}.npy", np.concatenate(list(drawn)))
+                drawn = partial(draw, seed=given.seed, instances=INSTANCES)
+                classes = list(pool.map(drawn, range(count), chunksize=4))
+                np.save(folder / f"{name}.npy", np.concatenate(classes))
         print(f"fractals and textures, {time.perf_counter() - start:.0f} s", flush=True)
-        of = 1 if torch.cuda.is_available() else os.cpu_count() or 1
+        of = 1 if torch.cuda.is_available() else min(PROCESSES, os.cpu_count() or 1)
         torch.multiprocessing.spawn(train, (of, folder, given.seed, given.out), of)
     print(f"{given.out.stat().st_size} bytes, sha256 {sha256(given.out.read_bytes()).hexdigest()}")
 

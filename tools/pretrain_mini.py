@@ -163,11 +163,8 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     start = time.perf_counter()
     with ProcessPoolExecutor() as pool:
-        drawn = list(
-            pool.map(
-                partial(fractal, seed=given.seed, instances=INSTANCES), range(FRACTALS), chunksize=4
-            )
-        )
+        draw = partial(fractal, seed=given.seed, instances=INSTANCES)
+        drawn = list(pool.map(draw, range(FRACTALS), chunksize=4))
     bank = torch.from_numpy(np.concatenate(drawn)).to(device)
     print(f"{len(bank)} fractals of {FRACTALS} classes, {time.perf_counter() - start:.0f} s")
     train(bank, given.seed, device, given.out)
