@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import cam_weights
+from . import cam_weights, sharing
 from . import device as devices
 from .backbones import Network
 from .records import BadInput, unit_name
@@ -123,27 +123,31 @@ def _library_class(method: str) -> type:
 # --- from a network to its maps ---
 
 
-def look(network: Network, x: Tensor, layer: str | None = None, precision="float32") -> Seen:
+def look(
+    network: Network, x: Tensor, layer: str | None = None, precision="float32", passed=None
+) -> Seen:
     """One forward pass of x (B, 3, H, W) that keeps the features behind a layer.
 
     Args:
         layer: a trunk stage or unit of a plan ("layer3", "unit7"); default: the last trunk unit,
             whose output is what the head pools (VGG-19: 14 x 14 at 224 pixels, before the pool),
             or where that has fewer than PLACES places a side (small images), the stage before.
+        passed: of `ftlab.sharing.run`, where several networks look at the same x in turn.
     Raises:
         BadInput: the trunk has no such layer.
     """
-    unit = _unit(network, layer)
+    unit, model = _unit(network, layer), _still(network)
     before = [stage.units[-1] for stage in network.layout().trunk[:-1]]
-    model, at = _still(network), 0
+    below = before[-1] if layer is None and before else unit
     with torch.inference_mode(False), torch.no_grad(), devices.autocast(x.device, precision):
-        if layer is None and before:
-            earlier = model.run(x, upto=before[-1])
-            x, at = earlier.clone(), before[-1]
-        features = model.run(x, after=at, upto=unit)
+        if passed is None:
+            earlier = model.run(x, upto=below)
+        else:
+            earlier = sharing.run(model, x, below, passed)
+        features = model.run(earlier.clone(), after=below, upto=unit)
         logits = model.classify(model.run(features.clone(), after=unit))
-    if at and min(features.shape[2:]) < PLACES:
-        features, unit = earlier, at
+    if below < unit and min(features.shape[2:]) < PLACES:
+        features, unit = earlier, below
     return Seen(features.float(), logits.float(), unit, model)
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from . import backbones, files, maps, runs, studies, train, weights
+from . import backbones, files, maps, runs, sharing, studies, train, weights
 from . import explain as explaining
 from .backbones import Network
 from .datasets import Picture, read_image, resize
@@ -172,10 +172,12 @@ def at_size(mask: np.ndarray, size: int) -> np.ndarray:
 def _look(able: list[str], folder: Path, cache: Path, pixels: torch.Tensor, layer: str | None):
     """(run.json, what its network saw) of each run."""
     questions, seen = {}, {}
+    passed: dict[str, dict] = defaultdict(dict)
     for name in able:
         network, questions[name] = recall(folder / name, cache)
         precision = questions[name]["settings"]["precision"]
-        seen[name] = explaining.look(network, network.prepare(pixels), layer, precision)
+        x = network.prepare(pixels)
+        seen[name] = explaining.look(network, x, layer, precision, passed[precision])
     return questions, seen
 
 
@@ -206,22 +208,30 @@ def _shown(pixels: np.ndarray) -> np.ndarray:
 
 
 def recall(folder: Path, cache: Path) -> tuple[Network, dict]:
-    """`restore`, of which the latest networks stay in memory; they are shared: change nothing."""
+    """`restore`, of which the latest networks stay in memory; they are shared: change nothing.
+
+    Those of one backbone share the units with which they begin alike; see `ftlab.sharing`.
+    """
     path = folder.resolve() / "best.safetensors"
     stamp = (path, path.stat().st_mtime_ns)
     with _lock:
         if stamp not in _kept:
             network, question = restore(folder, cache)
             network.to(memory_format=torch.channels_last)  # as it was trained, and faster
+            for other, its in _kept.values():
+                if its["backbone"] == question["backbone"]:
+                    sharing.join(network, other)
             _kept[stamp] = network.requires_grad_(False), question
-            while len(_kept) > 1 and sum(_bytes(n) for n, _ in _kept.values()) > KEPT_BYTES:
+            while len(_kept) > 1 and _held() > KEPT_BYTES:
                 _kept.popitem(last=False)
         _kept.move_to_end(stamp)
         return _kept[stamp]
 
 
-def _bytes(network: Network) -> int:
-    return sum(tensor.nbytes for tensor in network.state_dict().values())
+def _held() -> int:
+    """Bytes of the networks in memory, what they share counted once."""
+    tensors = (t for network, _ in _kept.values() for t in network.state_dict().values())
+    return sum({t.data_ptr(): t.nbytes for t in tensors}.values())
 
 
 def restore(folder: Path, cache: Path) -> tuple[Network, dict]:

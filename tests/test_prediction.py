@@ -184,14 +184,46 @@ def test_kept_networks_stay_within_their_budget(study, monkeypatch):
     home, folder = study
     monkeypatch.setattr(prediction, "_kept", type(prediction._kept)())
     names = [cell.name for cell in finished(folder)][:4]
-    first, _ = prediction.recall(folder / names[0], home / "cache")
-    monkeypatch.setattr(prediction, "KEPT_BYTES", int(2.5 * prediction._bytes(first)))
+    prediction.recall(folder / names[0], home / "cache")
+    monkeypatch.setattr(prediction, "KEPT_BYTES", int(2.5 * prediction._held()))
     for name in names[1:]:
         prediction.recall(folder / name, home / "cache")
     assert [stamp[0].parent.name for stamp in prediction._kept] == names[2:]
     monkeypatch.setattr(prediction, "KEPT_BYTES", 0)
     network, _ = prediction.recall(folder / names[0], home / "cache")
     assert [kept is network for kept, _ in prediction._kept.values()] == [True]
+
+
+def test_networks_that_begin_alike_share_their_units_and_what_these_make_of_an_image(
+    study, monkeypatch
+):
+    home, folder = study
+    monkeypatch.setattr(prediction, "_kept", type(prediction._kept)())
+    chosen = [f"{name}-test_resnet-s0" for name in ("linear_probe", "layer_wise", "surgical")]
+    image = test_files(home)[0][0]
+
+    def explained(names):
+        found = prediction.explain(image, folder, home / "cache", chosen=names, target="own")
+        return {run["run"]: run for run in found["runs"]}
+
+    alone = {}
+    for name in chosen:
+        prediction._kept.clear()
+        alone |= explained([name])
+    prediction._kept.clear()
+    probe, wise, surgical = (prediction.recall(folder / n, home / "cache")[0] for n in chosen)
+    names = list(probe.stages)
+    assert probe.stages[names[0]][0] is wise.stages[names[0]][0] is surgical.stages[names[0]][0]
+    assert probe.stages[names[1]][-1] is wise.stages[names[1]][-1]
+    assert probe.stages[names[1]][-1] is not surgical.stages[names[1]][-1]
+    assert probe.stages[names[-1]][-1] is not wise.stages[names[-1]][-1]
+    passes = []
+    probe.units()[0].register_forward_hook(lambda *_: passes.append(1))
+    together = explained(chosen)
+    assert len(passes) == 1, "the stem sees the image once, not three times"
+    for name in chosen:
+        assert together[name]["probs"] == alone[name]["probs"]
+        np.testing.assert_array_equal(together[name]["overlay"], alone[name]["overlay"])
 
 
 # --- saliency maps ---
