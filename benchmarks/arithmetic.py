@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -31,14 +31,18 @@ ARITHMETICS = {  # name -> precision, memory format
     "bfloat16, channels last": ("autocast", torch.channels_last),
     "bfloat16 in products only": ("inside", torch.channels_last),
 }
+COMPILED = " compiled"  # after a name: by torch.compile, which needs a C++ compiler
 PLAIN = "float32"
 CLASSES = 4
 HOPELESS = 3  # what takes so many times the best's first step is not asked again
 
 
-def step_of(backbone: str, size: int, batch: int, precision: str, layout) -> Callable[[], None]:
+def step_of(backbone: str, size: int, batch: int, name: str) -> Callable[[], None]:
+    precision, layout = ARITHMETICS[name.removesuffix(COMPILED)]
     model = timm.create_model(backbone, num_classes=CLASSES).train().to(memory_format=layout)
     optimizer = torch.optim.Adam(model.parameters())
+    if name.endswith(COMPILED):
+        model.compile()
     x = torch.randn(batch, 3, size, size).contiguous(memory_format=layout)
     y = torch.arange(batch) % CLASSES
 
@@ -67,9 +71,14 @@ def products(precision: str):
             kind.fp32_precision = was
 
 
-def measure(backbone: str, size: int, batch: int, rounds: int) -> dict[str, float]:
+def measure(
+    backbone: str, size: int, batch: int, rounds: int, names: Iterable[str] = ARITHMETICS
+) -> dict[str, float]:
     """Arithmetic -> seconds of a step."""
-    steps = {name: step_of(backbone, size, batch, *how) for name, how in ARITHMETICS.items()}
+    steps = {name: step_of(backbone, size, batch, name) for name in names}
+    for name, step in steps.items():
+        if name.endswith(COMPILED):
+            print(f"  {name}: the first step took {timed(step):.0f} s", flush=True)
     first = {name: timed(step) for name, step in steps.items()}  # which also warms up
     most = HOPELESS * min(first.values())
     asked = [name for name in steps if name == PLAIN or first[name] < most]
@@ -90,17 +99,19 @@ def main(
     backbones: Annotated[str, typer.Option(help="Some of them, with commas.")] = ",".join(WORK),
     batch: int = 32,
     rounds: int = 5,
+    compiled: Annotated[bool, typer.Option("--compiled", help="torch.compile, too.")] = False,
     out: Annotated[Path | None, typer.Option(help="A JSON file for what was measured.")] = None,
 ) -> None:
+    names = [*ARITHMETICS, *(name + COMPILED for name in ARITHMETICS if compiled)]
     print(f"{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}, batch {batch};")
     print(f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}")
     table = {}
     for backbone in backbones.split(","):
-        found = measure(backbone, WORK[backbone], batch, rounds)
+        found = measure(backbone, WORK[backbone], batch, rounds, names)
         table[backbone] = found
         print(f"{backbone} at {WORK[backbone]} px, r = {min(found.values()) / found[PLAIN]:.2f}")
         for name, seconds in found.items():
-            print(f"  {name:26} {1000 * seconds:7.0f} ms {seconds / found[PLAIN]:6.2f}", flush=True)
+            print(f"  {name:35} {1000 * seconds:7.0f} ms {seconds / found[PLAIN]:6.2f}", flush=True)
     if out:
         out.write_text(json.dumps({"batch": batch, "seconds": table}, indent=1))
 

@@ -33,6 +33,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import ftlab.mini  # noqa: F401  (registers the architecture with timm)
+from ftlab import arithmetic
+from ftlab import device as devices
+from ftlab.records import Settings
 
 INSTANCES = 64  # pictures of a class, fractals and textures alike
 SIZES = (64, 48, 64, 96)  # pixels of a side, in turn, so that no scale comes late
@@ -171,8 +174,9 @@ def _gradients(grey: torch.Tensor) -> torch.Tensor:
 class Asked(nn.Module):
     """The trunk and one linear head for each thing it is asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, precision: str = "float32") -> None:
         super().__init__()
+        self.precision = precision
         self.trunk = timm.create_model("ftlab_mini", num_classes=0, global_pool="")
         width = self.trunk.num_features
         self.figure, self.texture = nn.Linear(width, FRACTALS), nn.Linear(width, TEXTURES)
@@ -183,7 +187,7 @@ class Asked(nn.Module):
     def forward(self, x: torch.Tensor, looks_place: torch.Tensor, looks_whole: torch.Tensor):
         """Scores (B, FRACTALS) and (B, TEXTURES), and the mean squared errors of the looks."""
         normalised = ((x - 0.5) / 0.25).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(x.device.type, torch.bfloat16):
+        with devices.autocast(x.device, self.precision):
             maps = self.trunk(normalised)
             pooled = maps.mean((2, 3))
             figure, texture = self.figure(pooled), self.texture(pooled)
@@ -198,7 +202,7 @@ class Asked(nn.Module):
 # --- training ---
 
 
-def train(rank: int, of: int, folder: Path, seed: int, out: Path) -> None:
+def train(rank: int, of: int, folder: Path, precision: str, seed: int, out: Path) -> None:
     """One of `of` processes that train one network together, each on its share of every batch."""
     cuda = torch.cuda.is_available()
     device = torch.device("cuda" if cuda else "cpu")
@@ -208,7 +212,7 @@ def train(rank: int, of: int, folder: Path, seed: int, out: Path) -> None:
     figures = torch.from_numpy(np.load(folder / "figures.npy", mmap_mode="c"))
     fields = torch.from_numpy(np.load(folder / "fields.npy", mmap_mode="c"))
     torch.manual_seed(seed)
-    model = Asked().to(device, memory_format=torch.channels_last).train()
+    model = Asked(precision).to(device, memory_format=torch.channels_last).train()
     together = DistributedDataParallel(model)
     optimizer = torch.optim.AdamW(model.parameters(), PEAK_RATE, weight_decay=DECAY, fused=True)
     draw = torch.Generator(device).manual_seed(seed * 1000 + rank)
@@ -282,7 +286,9 @@ def main() -> None:
                 np.save(folder / f"{name}.npy", np.concatenate(classes))
         print(f"fractals and textures, {time.perf_counter() - start:.0f} s", flush=True)
         of = 1 if torch.cuda.is_available() else min(PROCESSES, os.cpu_count() or 1)
-        torch.multiprocessing.spawn(train, (of, folder, given.seed, given.out), of)
+        asked = Settings(precision=arithmetic.AUTO, size=SIZES[0], batch=BATCH // of)
+        precision = arithmetic.settled(asked, "ftlab_mini", folder).precision
+        torch.multiprocessing.spawn(train, (of, folder, precision, given.seed, given.out), of)
     print(f"{given.out.stat().st_size} bytes, sha256 {sha256(given.out.read_bytes()).hexdigest()}")
 
 
