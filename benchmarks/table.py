@@ -65,6 +65,7 @@ ROWS: dict[str, Callable[[float], float]] = {  # row -> its bound, from r
 STUDY, STUDY_BOUND = "all eight, as processes", lambda r: r
 LOOKING, LOOKING_BOUND = "predictions and Grad-CAM", lambda r: 0.7
 MEMORY_BOUND = 1.3
+EVERY = 0.5  # seconds between two looks at the memory held
 
 
 @dataclass(frozen=True)
@@ -163,18 +164,30 @@ def process(on: Ground, side: str, seed: int) -> dict:
         command = f"benchmarks/plain.py {on.folder} {shared} --seed {seed}"
         command += f" --workers {on.task.workers}"
         command += f" --weights {on.task.weights}" if on.task.weights else ""
-    began = time.perf_counter()
+    began, most = time.perf_counter(), 0
     child = subprocess.Popen(
         [sys.executable, *command.split()],
         cwd=ROOT,
         env={**os.environ, "FTLAB_HOME": str(on.home), "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
     )
-    _, status, used = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
+    while child.poll() is None:
+        most = max(most, held(child.pid))
+        time.sleep(EVERY)
     if child.returncode:
         raise SystemExit(f"{command} ended with {child.returncode}.")
-    return {"seconds": time.perf_counter() - began, "bytes": used.ru_maxrss * 1024}
+    return {"seconds": time.perf_counter() - began, "bytes": most}
+
+
+def held(pid: int) -> int:
+    """Bytes of memory of a process and all its children, what they share counted once (Linux)."""
+    total, about = 0, Path(f"/proc/{pid}")
+    with contextlib.suppress(OSError):  # it may end meanwhile
+        rollup = (about / "smaps_rollup").read_text().splitlines()
+        total = next(1024 * int(line.split()[1]) for line in rollup if line.startswith("Pss:"))
+        for children in about.glob("task/*/children"):
+            total += sum(held(int(child)) for child in children.read_text().split())
+    return total
 
 
 def looking(lab: Lab, turns: int) -> list[tuple[dict, dict]]:
@@ -243,11 +256,12 @@ def backward(grad, x, weight, *rest, out_shape=None, **_) -> int:
 
 
 def matrix_rate(side: int = 1024) -> float:
-    """FLOPs a second in products of large matrices, the best of a few, in the faster precision."""
+    """FLOPs a second in products of large matrices, the best within a second of each precision."""
     found = []
     for dtype in (torch.float32, torch.bfloat16):
-        a = torch.randn(side, side).to(dtype)
-        found += [2 * side**3 / timed(torch.mm, a, a) for _ in range(5)]
+        a, until = torch.randn(side, side).to(dtype), time.perf_counter() + 1
+        while time.perf_counter() < until:
+            found.append(2 * side**3 / timed(torch.mm, a, a))
     return max(found)
 
 
