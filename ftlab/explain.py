@@ -124,7 +124,11 @@ def _library_class(method: str) -> type:
 
 
 def look(
-    network: Network, x: Tensor, layer: str | None = None, precision="float32", passed=None
+    network: Network,
+    x: Tensor,
+    layer: str | None = None,
+    precision: str = "float32",
+    passed: dict[nn.Module, Tensor] | None = None,
 ) -> Seen:
     """One forward pass of x (B, 3, H, W) that keeps the features behind a layer.
 

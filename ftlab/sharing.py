@@ -30,7 +30,10 @@ def _equal(a: nn.Module, b: nn.Module) -> bool:
 def run(network: Network, x: Tensor, upto: int, passed: dict[nn.Module, Tensor]) -> Tensor:
     """`network.run(x, upto=upto)`, of which what a joined network has done is not done again.
 
-    passed: the last unit of a stage -> what it makes of x; what is not there yet is put there.
+    Args:
+        x: (B, 3, H, W), the same of all networks that use `passed`; upto: a unit of the trunk.
+        passed: the last unit of a stage, or unit `upto` -> what it makes of x, (B, F, h, w); what
+            is not there yet is put there. Change none of it.
     """
     at, units = 0, network.units()
     for stage in network.layout().trunk:

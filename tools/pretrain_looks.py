@@ -28,14 +28,12 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from formulas import CANVAS, FIELD, FRACTALS, TEXTURES, fractal, texture
-from pretrain_mini import save
+from pretrain_mini import faster_precision, save
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import ftlab.mini  # noqa: F401  (registers the architecture with timm)
-from ftlab import arithmetic
 from ftlab import device as devices
-from ftlab.records import Settings
 
 INSTANCES = 64  # pictures of a class, fractals and textures alike
 SIZES = (64, 48, 64, 96)  # pixels of a side, in turn, so that no scale comes late
@@ -286,8 +284,7 @@ def main() -> None:
                 np.save(folder / f"{name}.npy", np.concatenate(classes))
         print(f"fractals and textures, {time.perf_counter() - start:.0f} s", flush=True)
         of = 1 if torch.cuda.is_available() else min(PROCESSES, os.cpu_count() or 1)
-        asked = Settings(precision=arithmetic.AUTO, size=SIZES[0], batch=BATCH // of)
-        precision = arithmetic.settled(asked, "ftlab_mini", folder).precision
+        precision = faster_precision(SIZES[0], BATCH // of)
         torch.multiprocessing.spawn(train, (of, folder, precision, given.seed, given.out), of)
     print(f"{given.out.stat().st_size} bytes, sha256 {sha256(given.out.read_bytes()).hexdigest()}")
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -27,6 +28,9 @@ from formulas import CANVAS, FRACTALS, fractal
 from safetensors.torch import save_file
 
 import ftlab.mini  # noqa: F401  (registers the architecture with timm)
+from ftlab import arithmetic
+from ftlab import device as devices
+from ftlab.records import Settings
 
 INSTANCES = 80  # of each fractal
 BATCH, PEAK_RATE, DECAY, WARM_UP = 256, 3e-3, 0.05, 100
@@ -109,6 +113,13 @@ def _ground(n: int, tiles, size: int, uniform, draw) -> torch.Tensor:
 # --- training ---
 
 
+def faster_precision(size: int, batch: int) -> str:
+    """float32 or bfloat16, whichever a few training steps show to be faster on this machine."""
+    asked = Settings(precision=arithmetic.AUTO, size=size, batch=batch)
+    with tempfile.TemporaryDirectory() as cache:
+        return arithmetic.settled(asked, "ftlab_mini", Path(cache)).precision
+
+
 def train(bank: torch.Tensor, seed: int, device: torch.device, out: Path) -> None:
     """Train and save; bank (FRACTALS * INSTANCES, 2, CANVAS, CANVAS) uint8, class after class."""
     torch.manual_seed(seed)
@@ -117,6 +128,7 @@ def train(bank: torch.Tensor, seed: int, device: torch.device, out: Path) -> Non
     optimizer = torch.optim.AdamW(model.parameters(), PEAK_RATE, weight_decay=DECAY)
     draw = torch.Generator(device).manual_seed(seed)
     tiles, total = textures(seed).to(device), sum(steps for _, steps in SCHEDULE)
+    precision = faster_precision(SCHEDULE[0][0], BATCH)
     step, start, loss_sum, right = 0, time.perf_counter(), 0.0, 0.0
     for size, steps in SCHEDULE:
         for _ in range(steps):
@@ -126,7 +138,7 @@ def train(bank: torch.Tensor, seed: int, device: torch.device, out: Path) -> Non
             hardest = min(1, (step + 1) / total / EASY)
             x = view(bank[chosen], tiles, size, hardest, draw)
             y = chosen // INSTANCES
-            with torch.autocast(device.type, torch.bfloat16):
+            with devices.autocast(device, precision):
                 logits = model(x)
             loss = F.cross_entropy(logits.float(), y, label_smoothing=0.1)
             loss.backward()
