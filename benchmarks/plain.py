@@ -125,6 +125,7 @@ def pretrained(task: Task, classes: int) -> nn.Module:
         own, given = model.state_dict(), load_file(task.weights)
         fitting = {name: t for name, t in given.items() if own[name].shape == t.shape}
         model.load_state_dict({**own, **fitting})
+    model.reset_classifier(classes)  # timm's first draw is 18 times larger in MobileNetV2
     return model
 
 

@@ -10,7 +10,6 @@ layer that follows works on a copy here, so that in-place layers cannot make the
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import cam_weights, sharing
+from . import cam_weights, folding, sharing
 from . import device as devices
 from .backbones import Network
 from .records import BadInput, unit_name
@@ -34,7 +33,7 @@ REMOVED = (10, 20, 30, 40, 50, 60, 70, 80, 90)  # per cent of the pixels, for RO
 class Seen:
     """What one forward pass leaves: features (B, F, h, w) of a unit, and logits (B, C).
 
-    network: the one that was looked through, in eval mode; see `_still`.
+    network: the one that was looked through, of `ftlab.folding.folded`.
     """
 
     features: Tensor
@@ -140,7 +139,7 @@ def look(
     Raises:
         BadInput: the trunk has no such layer.
     """
-    unit, model = _unit(network, layer), _still(network)
+    unit, model = _unit(network, layer), folding.folded(network)
     before = [stage.units[-1] for stage in network.layout().trunk[:-1]]
     below = before[-1] if layer is None and before else unit
     with torch.inference_mode(False), torch.no_grad(), devices.autocast(x.device, precision):
@@ -197,16 +196,6 @@ def _raw(kind: type, x: Tensor, seen: Seen, targets: list[int]) -> np.ndarray:
         finally:  # not its `with` block, which swallows an IndexError
             cam.activations_and_grads.release()
     return np.float32(cam.raw)
-
-
-def _still(network: Network) -> Network:
-    """The network in eval mode, asking for no gradient: itself, or a copy that shares tensors."""
-    learns = (p.requires_grad for m in network.modules() for p in m.parameters(recurse=False))
-    if not any(learns) and not any(module.training for module in network.modules()):
-        return network
-    shared = {id(b): b for b in network.buffers()}
-    shared |= {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in network.parameters()}
-    return copy.deepcopy(network, shared).eval()
 
 
 class _Above(nn.Module):
@@ -283,7 +272,7 @@ def road(network: Network, x: Tensor, found: Saliency, seed: int = 0) -> dict[st
         without = [kind(100 - part, fill)(x[0].cpu(), ranks) for kind in kinds for part in REMOVED]
     images = torch.stack([x[0], *(image.to(x.device) for image in without)])
     with torch.no_grad():
-        probs = _still(network)(images).double().softmax(dim=1)[:, found.target].cpu()
+        probs = folding.folded(network)(images).double().softmax(dim=1)[:, found.target].cpu()
     most, least = (probs[1:] - probs[0]).reshape(2, -1).mean(dim=1).tolist()
     return {"most": most, "least": least, "road": (least - most) / 2}
 

@@ -54,7 +54,7 @@ def evaluate(
     groups = np.unique(other.groups[images.rows], return_inverse=True)[1] if other.grouped else None
     said: dict[tuple, list] = {}
     for done, name in enumerate(able, 1):
-        network, question = prediction.recall(folder / name, home / "cache")
+        network, question = prediction.recall(folder / name, home / "cache", folded=True)
         probs = train.predict(network, images, Settings(**question["settings"]))
         about = who(question)
         said.setdefault((about["backbone"], about["strategy"]), []).append((about, probs))

@@ -25,9 +25,10 @@ from torch import Tensor
 from . import device as devices
 from .backbones import Network
 from .batches import Features, Images, Split, View
+from .folding import folded
 from .records import Phase, Settings
 
-FORMAT = 1
+FORMAT = 2
 BUDGET_BYTES = 8 * 2**30  # of all files; one that would be larger than half of it is not made
 FREE_SHARE = 0.5  # of the disk's free space that a new file may take
 
@@ -90,9 +91,9 @@ def _alone(path: Path) -> Iterator[None]:
 
 def _made(network, units, settings, cache, split, way) -> Path | None:
     """Compute the features and keep them; None where they would not fit."""
-    network.eval()
     depths = [*sorted(depth for depth in set(way) if 0 < depth < units), units]
     keys = {depth: _key(network, depth, split, settings) for depth in depths}
+    network = folded(network)
     sample = _passes(network, depths, split, np.arange(min(2, len(split))), settings)
     sizes = {depth: rows[0].nbytes * len(split) for depth, rows in sample}
     room = min(BUDGET_BYTES / 2, FREE_SHARE * shutil.disk_usage(cache).free)

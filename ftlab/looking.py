@@ -15,6 +15,7 @@ from . import device as devices
 from . import explain, files, inspection, looks, maps, prediction, studies
 from .backbones import Network
 from .datasets import Dataset
+from .folding import folded
 from .records import BadInput
 
 BATCH = 32  # images at once
@@ -73,8 +74,7 @@ def look(
     total = len(names) * len(sample.index)
     for number, name in enumerate(names):
         network, question = prediction.restore(folder / name, home / "cache")
-        network.requires_grad_(False)
-        network.to(devices.pick(), memory_format=torch.channels_last)
+        network = folded(network).to(devices.pick(), memory_format=torch.channels_last)
         before = number * len(sample.index)
         scored = _scores(
             *(network, question["settings"]["precision"], sample, asked["method"]),

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import backbones, files, maps, runs, sharing, studies, train, weights
+from . import backbones, files, folding, maps, runs, sharing, studies, train, weights
 from . import explain as explaining
 from .backbones import Network
 from .datasets import Picture, read_image, resize
@@ -42,7 +42,7 @@ def predict(images: Sequence[Path], folder: Path, cache: Path) -> dict:
         for path, picture in zip(images, pictures, strict=True)
     ]
     for name in able:
-        network, question = recall(folder / name, cache)
+        network, question = recall(folder / name, cache, folded=True)
         probs = train.predict(network, split, Settings(**question["settings"]))
         for answer, p in zip(answers, probs, strict=True):
             answer["runs"].append({**_who(question), "probs": files.plain(p)})
@@ -94,7 +94,7 @@ def explain(
     targets = _targets(probs, target, study.classes)
     found = {}
     for name in reversed(able):  # the last one looked through is the surest to be in memory
-        network, _ = recall(folder / name, cache)
+        network, _ = recall(folder / name, cache, folded=True)
         x = network.prepare(pixels)
         (map,) = explaining.saliency(network, x, targets[name], method, seen[name])
         found[name] = map, explaining.road(network, x, map) if road else None
@@ -174,7 +174,7 @@ def _look(able: list[str], folder: Path, cache: Path, pixels: torch.Tensor, laye
     questions, seen = {}, {}
     passed: dict[str, dict] = defaultdict(dict)
     for name in able:
-        network, questions[name] = recall(folder / name, cache)
+        network, questions[name] = recall(folder / name, cache, folded=True)
         precision = questions[name]["settings"]["precision"]
         x = network.prepare(pixels)
         seen[name] = explaining.look(network, x, layer, precision, passed[precision])
@@ -207,21 +207,25 @@ def _shown(pixels: np.ndarray) -> np.ndarray:
     return np.asarray(image)
 
 
-def recall(folder: Path, cache: Path) -> tuple[Network, dict]:
+def recall(folder: Path, cache: Path, *, folded: bool = False) -> tuple[Network, dict]:
     """`restore`, of which the latest networks stay in memory; they are shared: change nothing.
 
     Those of one backbone share the units with which they begin alike; see `ftlab.sharing`.
+
+    Args:
+        folded: as `ftlab.folding.folded` has it, which answers faster; else with its own tensors.
     """
     path = folder.resolve() / "best.safetensors"
-    stamp = (path, path.stat().st_mtime_ns)
+    stamp = (path, path.stat().st_mtime_ns, folded)
     with _lock:
         if stamp not in _kept:
             network, question = restore(folder, cache)
             network.to(memory_format=torch.channels_last)  # as it was trained, and faster
+            network = folding.folded(network) if folded else network.requires_grad_(False)
             for other, its in _kept.values():
                 if its["backbone"] == question["backbone"]:
                     sharing.join(network, other)
-            _kept[stamp] = network.requires_grad_(False), question
+            _kept[stamp] = network, question
             while len(_kept) > 1 and _held() > KEPT_BYTES:
                 _kept.popitem(last=False)
         _kept.move_to_end(stamp)

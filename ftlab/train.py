@@ -17,6 +17,7 @@ from .augment import PRESETS, augment
 from .backbones import Network
 from .batches import Images, Split, batches, seen, steps
 from .features import behind, frozen_units
+from .folding import folded
 from .freezing import learning, set_mode
 from .losses import class_weights, losses
 from .metrics import score
@@ -121,9 +122,8 @@ def validate(network: Network, images: Images, settings: Settings) -> dict[str, 
 @torch.inference_mode()
 def predict(network: Network, images: Images, settings: Settings) -> np.ndarray:
     """Class probabilities (n, C), float64, of the images of a split, in order; no augmentation."""
-    network.eval()
+    network, logits = folded(network), []
     device = network.head.weight.device
-    logits = []
     for batch, _ in batches(images, np.arange(len(images)), settings.batch):
         with devices.autocast(device, settings.precision):
             x = devices.put(batch, device)
@@ -137,10 +137,11 @@ def _epoch(network, phase, local, images, settings, start, moments, pieces, stop
     device = network.head.weight.device
     order = np.random.permutation(len(images))
     each = steps(len(images), settings.batch)
-    inputs = partial(_inputs, network, images, order, settings)
+    frozen = frozen_units(network, [phase])
+    inputs = partial(_inputs, network, images, order, settings, frozen)
     classes = network.head.out_features
     weight = class_weights(images.labels, classes).to(device) if settings.class_weights else None
-    how = {"after": images.after, "weight": weight, "pieces": pieces}
+    how = {"after": images.after or frozen, "weight": weight, "pieces": pieces}
     rule = phase.rates
     multipliers = probe(network, phase, inputs(), settings, **how) if rule else {}
     set_mode(network, phase)
@@ -167,15 +168,22 @@ def _epoch(network, phase, local, images, settings, start, moments, pieces, stop
     return float(total) / len(images), _rates_by_stage(network, phase, multipliers), multipliers
 
 
-def _inputs(network, images, order, settings) -> Iterator[tuple[Tensor, Tensor]]:
-    """What the learning part of a network is given, on its device, and the labels."""
+def _inputs(network, images, order, settings, frozen) -> Iterator[tuple[Tensor, Tensor]]:
+    """What the learning part of a network is given, on its device, and the labels.
+
+    The frozen units before it are those by which kept features are made, so that both are the same.
+    """
     device = network.head.weight.device
+    below = folded(network) if frozen and not images.after else None
     for batch, labels in batches(images, order, settings.batch):
         batch, labels = devices.put(batch, device), devices.put(labels, device)
         if not images.after:
             if settings.views is None:
                 batch = augment(batch, settings.augment, settings.flips)
             batch = network.prepare(batch)
+        if below:
+            with torch.no_grad(), devices.autocast(device, settings.precision):
+                batch = below.run(batch, upto=frozen)
         yield batch, labels
 
 

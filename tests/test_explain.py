@@ -17,6 +17,7 @@ from ftlab import backbones, explain
 from ftlab.backbones import BACKBONES, Network
 from ftlab.explain import METHODS, look, saliency
 from ftlab.families import split
+from ftlab.folding import folded
 from ftlab.records import BadInput
 
 pytest.importorskip("pytorch_grad_cam")
@@ -73,7 +74,7 @@ def test_maps_have_the_known_native_size_at_224_pixels(name):
 
 @pytest.mark.parametrize("size, unit, side", [(32, 3, 4), (64, 3, 8), (80, 4, 5), (96, 4, 6)])
 def test_a_small_image_is_looked_at_one_stage_before_the_last(size, unit, side):
-    network, x = tiny_network(3).eval(), images(1, size)
+    network, x = folded(tiny_network(3)), images(1, size)
     seen = look(network, x)
     assert (seen.unit, *seen.features.shape[2:]) == (unit, side, side)
     torch.testing.assert_close(seen.features, network.run(x, upto=unit), rtol=0, atol=0)

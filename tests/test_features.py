@@ -10,6 +10,7 @@ from conftest import TINY, split, tiny_network
 from ftlab import backbones, features, weights
 from ftlab.batches import Features, Split, batches, seen
 from ftlab.features import behind, frozen_units
+from ftlab.folding import folded
 from ftlab.records import Settings
 from ftlab.strategies import STRATEGIES, write_plan
 from ftlab.train import fit, predict
@@ -130,7 +131,7 @@ def test_what_lies_above_the_cut_is_not_in_their_name(tmp_path):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("units", [1, 3, 5])
 def test_features_are_what_the_units_give(units, precision, tmp_path):
-    network, settings = real().eval(), replace(SETTINGS, precision=precision)
+    network, settings = folded(real()), replace(SETTINGS, precision=precision)
     seen = behind(network, units, settings, tmp_path, VAL)
     assert isinstance(seen, Features) and len(seen) == len(VAL) and seen.after == units
     for (x, y), (pixels, labels) in zip(

@@ -211,7 +211,9 @@ def test_networks_that_begin_alike_share_their_units_and_what_these_make_of_an_i
         prediction._kept.clear()
         alone |= explained([name])
     prediction._kept.clear()
-    probe, wise, surgical = (prediction.recall(folder / n, home / "cache")[0] for n in chosen)
+    probe, wise, surgical = (
+        prediction.recall(folder / n, home / "cache", folded=True)[0] for n in chosen
+    )
     each = [sum(t.nbytes for t in n.state_dict().values()) for n in (probe, wise, surgical)]
     assert max(each) < prediction._held() < sum(each), "what they share counts once"
     names = list(probe.stages)
