@@ -2,7 +2,7 @@
 
 Multiply-accumulates (MACs) are those of convolutions and matrix products of one image, half of what
 PyTorch's FlopCounterMode counts, the head's apart. Latency is this machine's, in float32 and of
-random weights, from normalised images to logits.
+random weights, from normalised images to logits, as a network answers (`ftlab.folding`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from . import backbones, files, weights
 from . import device as devices
 from .backbones import Network
+from .folding import folded
 
 KEPT = "latency.json"  # in the cache
 PASSES = {1: 50, 32: 5}  # images a batch -> passes of which the median is taken
@@ -92,10 +93,11 @@ def latency(
     }
     here = devices.describe()
     place = f"{here['device_name']}, {here['threads']} threads, torch {here['torch']}"
-    key = f"{backbone} {shape}, {classes} classes, {size} px; {place}"
+    key = f"{backbone} {shape}, {classes} classes, {size} px; folded; {place}"
     known = files.read_json(cache / KEPT) or {}
     if key not in known and measure:
-        network = backbones.build(backbone, classes, weights.load(backbone, "random"), **shape)
+        theta0 = weights.load(backbone, "random")
+        network = folded(backbones.build(backbone, classes, theta0, **shape))
         known[key] = {str(images): _timed(network, images, size) for images in PASSES}
         cache.mkdir(parents=True, exist_ok=True)
         files.write_json(cache / KEPT, known)
