@@ -93,7 +93,7 @@ def _made(network, units, settings, cache, split, way) -> Path | None:
     """Compute the features and keep them; None where they would not fit."""
     depths = [*sorted(depth for depth in set(way) if 0 < depth < units), units]
     keys = {depth: _key(network, depth, split, settings) for depth in depths}
-    network = folded(network)
+    network = folded(network, upto=units)
     sample = _passes(network, depths, split, np.arange(min(2, len(split))), settings)
     sizes = {depth: rows[0].nbytes * len(split) for depth, rows in sample}
     room = min(BUDGET_BYTES / 2, FREE_SHARE * shutil.disk_usage(cache).free)

@@ -25,37 +25,46 @@ NORMS = (nn.BatchNorm2d, BatchNormAct2d)
 
 @torch.inference_mode(False)  # whatever the caller does: gradients may go through what is made
 @torch.no_grad()
-def folded(network: Network) -> Network:
-    """The network in eval mode, asking for no gradient, folded: itself, or a copy.
+def folded(network: Network, after: int = 0, upto: int | None = None) -> Network:
+    """The network, its units in eval mode, asking for no gradient, folded: itself, or a copy.
 
     A copy shares the tensors of what is not folded; the network given is not touched.
+
+    Args:
+        after, upto: fold units after+1 .. upto (default: all) alone, where no other is run; these
+            others are the network's own.
     """
-    if _is_folded(network):
+    units = network.units()
+    others = [*units[:after], *(units[upto:] if upto is not None else ())]
+    if all(_is_folded(unit) for unit in (*units[after:upto], network.head)):
         return network
-    kept = {id(b): b for b in network.buffers()}
+    kept = {id(unit): unit for unit in others}
+    kept |= {id(b): b for b in network.buffers()}
     kept |= {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in network.parameters()}
-    network = copy.deepcopy(network, kept).eval()
-    for parent, convolution, name, norm in list(_foldable(network)):
-        statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-        convolution.weight, convolution.bias = fuse_conv_bn_weights(
-            convolution.weight, convolution.bias, *statistics
-        )
-        setattr(parent, name, getattr(norm, "act", nn.Identity()).eval())
+    network = copy.deepcopy(network, kept)
+    for unit in network.units()[after:upto]:
+        for parent, convolution, name, norm in list(_foldable(unit.eval())):
+            statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+            convolution.weight, convolution.bias = fuse_conv_bn_weights(
+                convolution.weight, convolution.bias, *statistics
+            )
+            setattr(parent, name, getattr(norm, "act", nn.Identity()).eval())
+    network.head.eval()
     return network
 
 
-def _is_folded(network: Network) -> bool:
-    learns = (p.requires_grad for m in network.modules() for p in m.parameters(recurse=False))
-    trains = (module.training for module in network.modules())
-    return not any(learns) and not any(trains) and not any(_foldable(network))
+def _is_folded(unit: nn.Module) -> bool:
+    learns = (p.requires_grad for m in unit.modules() for p in m.parameters(recurse=False))
+    trains = (module.training for module in unit.modules())
+    return not any(learns) and not any(trains) and not any(_foldable(unit))
 
 
-def _foldable(network: Network) -> Iterator[tuple[nn.Module, nn.Module, str, nn.Module]]:
+def _foldable(unit: nn.Module) -> Iterator[tuple[nn.Module, nn.Module, str, nn.Module]]:
     """(parent, convolution, name of the BatchNorm in the parent, BatchNorm), one after another.
 
     In the units of ftlab.families what is listed as next is computed next.
     """
-    for parent in network.modules():
+    for parent in unit.modules():
         for (_, before), (name, norm) in pairwise(parent.named_children()):
             while isinstance(before, nn.Sequential) and len(before):  # as a stem of several layers
                 before = before[-1]

@@ -122,7 +122,7 @@ def validate(network: Network, images: Images, settings: Settings) -> dict[str, 
 @torch.inference_mode()
 def predict(network: Network, images: Images, settings: Settings) -> np.ndarray:
     """Class probabilities (n, C), float64, of the images of a split, in order; no augmentation."""
-    network, logits = folded(network), []
+    network, logits = folded(network, after=images.after), []
     device = network.head.weight.device
     for batch, _ in batches(images, np.arange(len(images)), settings.batch):
         with devices.autocast(device, settings.precision):
@@ -174,7 +174,7 @@ def _inputs(network, images, order, settings, frozen) -> Iterator[tuple[Tensor, 
     The frozen units before it are those by which kept features are made, so that both are the same.
     """
     device = network.head.weight.device
-    below = folded(network) if frozen and not images.after else None
+    below = folded(network, upto=frozen) if frozen and not images.after else None
     for batch, labels in batches(images, order, settings.batch):
         batch, labels = devices.put(batch, device), devices.put(labels, device)
         if not images.after:

@@ -76,8 +76,21 @@ def test_the_network_is_not_touched_and_what_is_not_folded_is_shared():
     assert all(p.requires_grad for p in network.parameters())
     assert all(module.training for module in network.modules())
     assert not any(p.requires_grad for p in same.parameters())
-    assert not any(module.training for module in same.modules())
+    assert not any(module.training for unit in same.units() for module in unit.modules())
     assert same.head.weight.data_ptr() == network.head.weight.data_ptr()
+
+
+@torch.no_grad()
+def test_what_is_not_run_is_left_as_it_is():
+    network, x = lived(built("resnet18d")).train(), torch.randn(2, 3, 64, 64)
+    modes = [module.training for module in network.modules()]
+    same = folded(network, after=2, upto=7)
+    assert [module.training for module in network.modules()] == modes
+    own = [a is b for a, b in zip(network.units(), same.units(), strict=True)]
+    assert own == [True] * 2 + [False] * 5 + [True] * 2
+    features = network.eval().run(x, upto=2)
+    wanted = network.run(features.clone(), after=2, upto=7)
+    torch.testing.assert_close(same.run(features, after=2, upto=7), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_a_folded_network_is_folded_already():
