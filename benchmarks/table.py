@@ -9,6 +9,7 @@ and how many reading processes are faster here, each done once.
 
 r: a bare training step in this machine's best arithmetic over one in float32 with the channels
 first, on tensors in memory (benchmarks/arithmetic.py), from which the bounds are made.
+operations: the share of the loop's FLOPs that has to be computed, what is frozen counted once.
 limit: the FLOPs that a strategy needs, what is frozen counted once, over this machine's rate in
 products of large matrices.
 """
@@ -222,8 +223,13 @@ def timed(work: Callable, *given) -> float:
 # --- the limit ---
 
 
-def needed(network: Network, plan: Plan, size: int, images: dict[str, int]) -> float:
-    """FLOPs of a run, on a network on the meta device: each frozen unit sees an image once."""
+def needed(
+    network: Network, plan: Plan, size: int, images: dict[str, int], once: bool = True
+) -> float:
+    """FLOPs of a run, on a network on the meta device: each frozen unit sees an image once.
+
+    once: False: whenever it comes by, as in a plain loop.
+    """
 
     def flops(below: int, learns: bool) -> float:
         """An image through what lies above a unit, and back where something learns."""
@@ -240,7 +246,7 @@ def needed(network: Network, plan: Plan, size: int, images: dict[str, int]) -> f
     whole, total, most = flops(0, False), 0.0, 0.0
     for phase in plan.phases:
         freezing.set_mode(network, phase)
-        below = kept.frozen_units(network, [phase])
+        below = kept.frozen_units(network, [phase]) if once else 0
         above = flops(below, False)
         each = images["train"] * flops(below, True) + images["val"] * above
         total += phase.epochs * each
@@ -274,6 +280,7 @@ def line(record: dict) -> str:
     seconds = [f"{median(t['seconds'] for t in side):.3g} s" for side in (own, other)]
     verdict = "" if record["ratio"] <= record["bound"] else " **above**"
     cells = [record["row"], *seconds, f"{record['ratio']:.2f}", f"{record['bound']:.2f}{verdict}"]
+    cells.append(f"{record['operations']:.2f}" if "operations" in record else "")
     limit = record.get("limit_seconds")
     cells.append(f"{median(t['seconds'] for t in own) / limit:.1f}" if limit else "")
     for side in (own, other):
@@ -313,8 +320,9 @@ def measure(on: Ground, rows: list[str], seeds: int, rounds: int, rate: float) -
     print(f"\n{backbone} at {settings.size} px, {images}, {settings.epochs} epochs, batch")
     print(f"{settings.batch}: r = {r:.2f} ({best}); ftlab in {precision}; the loop reads with")
     print(f"{on.task.workers} processes, its weights {on.weights.rsplit('/')[-1]}\n")
-    print("| | ftlab | plain | ratio | bound | times the limit | ftlab, % | plain, % |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| | ftlab | plain | ratio | bound | operations |", end=" ")
+    print("times the limit | ftlab, % | plain, % |")
+    print("|---|---|---|---|---|---|---|---|---|")
     yield {"steps": taken, "r": r, "precision": precision, "images": images, **asdict(settings)}
     for row in (row for row in ROWS if row in rows):
         strategy, knobs = named(backbone, row)
@@ -322,13 +330,14 @@ def measure(on: Ground, rows: list[str], seeds: int, rounds: int, rate: float) -
         plan = strategies.write_plan(
             strategy, network.layout(), settings.epochs, **knobs.get(strategy, {})
         )
-        limit = needed(network, plan, settings.size, images) / rate
+        flops = needed(network, plan, settings.size, images)
+        share = flops / needed(network, plan, settings.size, images, once=False)
         turns = alternating(
             seeds,
             lambda seed, row=row: ours(on, row, seed),
             lambda seed, row=row: theirs(on, row, seed),
         )
-        yield judged(row, turns, ROWS[row](r), limit_seconds=limit)
+        yield judged(row, turns, ROWS[row](r), operations=share, limit_seconds=flops / rate)
     if "study" in rows:
         turns = alternating(1, *(lambda seed, s=s: process(on, s, seed) for s in ("ours", "plain")))
         record = judged(STUDY, turns, STUDY_BOUND(r))
