@@ -27,22 +27,12 @@ WAITING = {"as ftlab asks": {}, "as libgomp has it": {"GOMP_SPINCOUNT": "300000"
 
 def train(seconds: float) -> None:
     """Print the median of the steps made in so many seconds."""
-    import torch
-    import torch.nn.functional as F
+    from arithmetic import WORK, step_of, timed
 
-    from ftlab import backbones, weights
-
-    network = backbones.build("ftlab_mini", 4, weights.load("ftlab_mini", "random"), seed=0)
-    network.train().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(network.parameters(), fused=True)
-    pixels, labels = torch.randint(256, (32, 128, 128, 3)), torch.randint(4, (32,))
+    step = step_of("ftlab_mini", WORK["ftlab_mini"], 32, "float32, channels last")
     taken, until = [], time.perf_counter() + seconds
     while len(taken) < 3 or time.perf_counter() < until:
-        began = time.perf_counter()
-        optimizer.zero_grad()
-        F.cross_entropy(network(network.prepare(pixels)), labels).backward()
-        optimizer.step()
-        taken.append(time.perf_counter() - began)
+        taken.append(timed(step))
     print(1000 * median(taken[1:]))
 
 

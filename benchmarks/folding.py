@@ -7,7 +7,7 @@ trained and folded (ftlab/folding.py), in turns; medians.
 from __future__ import annotations
 
 import sys
-import time
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -18,19 +18,13 @@ import typer
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from arithmetic import WORK, timed  # noqa: E402
+
 from ftlab import backbones, weights  # noqa: E402
 from ftlab.folding import folded  # noqa: E402
 
-WORK = {"ftlab_mini": 128, "mobilenetv2_100": 128, "densenet121": 224, "resnet50": 224}
 
-
-def seconds(network: backbones.Network, x: torch.Tensor) -> float:
-    began = time.perf_counter()
-    with torch.inference_mode():
-        network(x)
-    return time.perf_counter() - began
-
-
+@torch.inference_mode()
 def main(
     chosen: Annotated[str, typer.Option("--backbones")] = ",".join(WORK), turns: int = 9
 ) -> None:
@@ -43,7 +37,7 @@ def main(
         for images in (1, 32):
             x = torch.randn(images, 3, WORK[name], WORK[name])
             x = x.to(memory_format=torch.channels_last)
-            taken = [[seconds(network, x) for network in pair] for _ in range(turns + 1)][1:]
+            taken = [[timed(partial(network, x)) for network in pair] for _ in range(turns + 1)][1:]
             was, now = (1000 * median(side) for side in zip(*taken, strict=True))
             cells += [f"{was:,.1f}", f"{now:,.1f}", f"{now / was:.2f}"]
         print(f"| {' | '.join(cells)} |", flush=True)

@@ -20,13 +20,14 @@ import typer
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from arithmetic import WORK  # noqa: E402
+
 from ftlab import backbones, datasets, strategies, weights  # noqa: E402
 from ftlab.batches import Split, batches  # noqa: E402
 from ftlab.lab import Lab  # noqa: E402
 from ftlab.records import Settings  # noqa: E402
 from ftlab.train import fit  # noqa: E402
 
-SIZES = {"ftlab_mini": 128, "mobilenetv2_100": 128, "resnet50": 224}
 CLASSES, BATCH = 4, 32
 
 
@@ -48,10 +49,10 @@ def main(
         lab.import_data("phantom:chest_xray", "drawn", per_class=images // CLASSES, seed=1)
         data = datasets.open_dataset(lab.data, "drawn")
         for name in chosen.split(","):
-            pixels, rows = data.array(SIZES[name]), np.arange(images)
+            pixels, rows = data.array(WORK[name]), np.arange(images)
             split = Split(pixels, rows, data.labels[rows])
             few = Split(pixels, rows[:4], data.labels[:4])  # validation is not what is measured
-            settings = Settings(epochs=turns + 1, size=SIZES[name], batch=BATCH)
+            settings = Settings(epochs=turns + 1, size=WORK[name], batch=BATCH)
             network = backbones.build(name, CLASSES, weights.load(name, "random"), seed=0)
             network.to(memory_format=torch.channels_last)
             plan = strategies.write_plan("full", network.layout(), settings.epochs)
@@ -61,7 +62,7 @@ def main(
                 shares.append((fed / epoch.seconds, fed, epoch.seconds))
             share, fed, seconds = (median(column) for column in zip(*shares[1:], strict=True))
             said = f"{1000 * fed:.0f} ms of an epoch of {seconds:.1f} s, {100 * share:.2f} %"
-            print(f"{name}, {SIZES[name]} px, {images} images: {said}", flush=True)
+            print(f"{name}, {WORK[name]} px, {images} images: {said}", flush=True)
 
 
 if __name__ == "__main__":

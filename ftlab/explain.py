@@ -1,7 +1,7 @@
 """Saliency maps: which places of an image speak for a class. The only door to the grad-cam library.
 
 A network is seen from one unit on. What lies below runs once and without gradients; the library
-gets what lies above as a network of its own, whose tensors are shared but ask for no gradient. So
+gets what lies above as a network of its own, folded (`ftlab.folding`), asking for no gradient. So
 frozen backbones and linear probes have maps, nothing of the network given is touched (mode,
 gradients, hooks; other threads may use it meanwhile), and a map costs little more than the forward
 pass. The library keeps a reference to the unit's output where a GPU would make it keep a copy; a

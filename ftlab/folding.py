@@ -31,14 +31,13 @@ def folded(network: Network, after: int = 0, upto: int | None = None) -> Network
     A copy shares the tensors of what is not folded; the network given is not touched.
 
     Args:
-        after, upto: fold units after+1 .. upto (default: all) alone, where no other is run; these
-            others are the network's own.
+        after, upto: fold units after+1 .. upto alone (default: all), where no other is run; the
+            others are the network's own and may learn.
     """
-    units = network.units()
-    others = [*units[:after], *(units[upto:] if upto is not None else ())]
-    if all(_is_folded(unit) for unit in (*units[after:upto], network.head)):
+    run = network.units()[after:upto]
+    if all(_is_folded(module) for module in (*run, network.head)):
         return network
-    kept = {id(unit): unit for unit in others}
+    kept = {id(unit): unit for unit in network.units() if unit not in run}
     kept |= {id(b): b for b in network.buffers()}
     kept |= {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in network.parameters()}
     network = copy.deepcopy(network, kept)
