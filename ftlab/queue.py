@@ -42,7 +42,6 @@ def _open(home: Path) -> Iterator[sqlite3.Connection]:
         raise BadInput(f"The queue cannot be opened: {error}.") from error
     try:
         connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("BEGIN IMMEDIATE")
         for table in TABLES:
             connection.execute(table)

@@ -1,5 +1,7 @@
 """The queue's table: order, turns, and who may be waiting where."""
 
+import sqlite3
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -30,6 +32,14 @@ def test_ten_clicks_from_ten_threads_make_one_row(tmp_path):
     with ThreadPoolExecutor(10) as pool:
         list(pool.map(lambda _: add(tmp_path, "s"), range(10)))
     assert len(queue.listed(tmp_path)) == 1
+
+
+def test_whoever_comes_while_a_new_queue_is_written_waits_for_it(tmp_path):
+    first = sqlite3.connect(tmp_path / queue.NAME, isolation_level=None, check_same_thread=False)
+    first.execute("BEGIN IMMEDIATE")
+    threading.Timer(0.5, lambda: (first.execute("COMMIT"), first.close())).start()
+    add(tmp_path, "s")
+    assert order(tmp_path) == ["s"]
 
 
 def test_a_queue_that_cannot_be_opened_is_bad_input(tmp_path):
