@@ -8,7 +8,11 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
+
+from ftlab.datasets import import_dataset
+from ftlab.records import BadInput
 
 
 def noise(seed: int, size: int = 24) -> np.ndarray:
@@ -62,3 +66,11 @@ def lying(path: Path, name: str, size: int) -> None:
                 struct.pack_into("<I", data, start + at, size)
             start = data.find(signature, start + 4)
     path.write_bytes(data)
+
+
+def refused(tmp_path, source, match, **options) -> None:
+    """The source is not imported, the sentence says why and no path, and nothing is left."""
+    with pytest.raises(BadInput, match=match) as refusal:
+        import_dataset(tmp_path / "data", str(source), "x", **options)
+    assert str(tmp_path) not in str(refusal.value)
+    assert list((tmp_path / "data").glob("*")) + list((tmp_path / "data").glob(".*")) == []

@@ -1,13 +1,12 @@
 """Importing: what is right goes in, what is wrong is named, and nothing half-made stays."""
 
-import csv
 import json
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from dirty import good_entries, lying, noise, png, symlink_entry, tree, zipped
+from dirty import good_entries, lying, noise, png, refused, symlink_entry, tree, zipped
 
 from ftlab.datasets import (
     dataset_names,
@@ -19,19 +18,6 @@ from ftlab.datasets import (
     resize,
 )
 from ftlab.records import BadInput
-
-
-def table(path, rows, head=("path", "label", "group", "split")):
-    with open(path, "w", newline="") as file:
-        csv.writer(file).writerows([head, *rows])
-    return path
-
-
-def refused(tmp_path, source, match, **options):
-    with pytest.raises(BadInput, match=match) as refusal:
-        import_dataset(tmp_path / "data", str(source), "x", **options)
-    assert str(tmp_path) not in str(refusal.value)
-    assert list((tmp_path / "data").glob("*")) + list((tmp_path / "data").glob(".*")) == []
 
 
 def reasons(dataset):
@@ -141,65 +127,6 @@ def test_class_names_that_nearly_clash_are_reported(tmp_path):
     warnings = report(import_dataset(tmp_path / "data", str(source), "x"))["warnings"]
     assert any("'Cat', 'cat'" in warning for warning in warnings)
     refused(tmp_path / "b", tree(tmp_path / "b" / "in", 8, ("a" * 81, "b")), "longer than 80")
-
-
-# ---- tables ----
-
-
-def flat(root, n=24):
-    root.mkdir()
-    for i in range(n):
-        (root / f"{i}.png").write_bytes(png(noise(i)))
-    return root
-
-
-def test_a_table_gives_labels_groups_and_splits(tmp_path):
-    split = ["train", "valid", "TEST"]
-    rows = [(f"{i}.png", "ab"[i % 2], f"p{i // 4}", split[i // 8]) for i in range(24)]
-    labels = table(tmp_path / "labels.csv", rows)
-    source = flat(tmp_path / "in")
-    options = dict(labels=labels, group_column="group", split_column="split")
-    ds = import_dataset(tmp_path / "data", str(source), "x", **options)
-    assert report(ds)["splits"] == {"train": 8, "val": 8, "test": 8} and report(ds)["groups"] == 6
-    for file, label in zip(ds.files, ds.labels, strict=True):
-        i = next(i for i in range(24) if (ds.folder / file).read_bytes() == png(noise(i)))
-        assert label == i % 2
-
-
-def test_a_table_may_leave_out_suffix_and_folders_and_use_semicolons(tmp_path):
-    (tmp_path / "in").mkdir()
-    flat(tmp_path / "in" / "photos")
-    lines = ["image_id;dx"] + [f"{i};{'ab'[i % 2]}" for i in range(24)]
-    (tmp_path / "in" / "labels.csv").write_text("\n".join(lines), encoding="utf-8-sig")
-    assert len(import_dataset(tmp_path / "data", str(tmp_path / "in"), "x").files) == 24
-
-
-def test_class_folders_rule_over_a_table_unless_a_column_is_named(tmp_path):
-    source = tree(tmp_path / "in")
-    rows = [(f"{c}/{n}.png", "new" if n % 2 else "old", f"p{n}") for c in ("cat", "dog")
-            for n in range(12)]  # fmt: skip
-    table(source / "labels.csv", rows, ("file", "label", "group"))
-    assert import_dataset(tmp_path / "data", str(source), "a").classes == ("cat", "dog")
-    grouped = import_dataset(tmp_path / "data", str(source), "b", group_column="group")
-    assert grouped.classes == ("new", "old") and grouped.grouped
-
-
-@pytest.mark.parametrize(
-    "change, options, match",
-    [
-        ({}, {"label_column": "grade"}, "no column 'grade'; its columns are path, label, group"),
-        ({}, {"label_column": "label,group"}, "one label per image"),
-        ({0: ("0.png", "a|b", "", "train")}, {}, "several labels"),
-        ({1: ("0.png", "c", "", "train")}, {}, "listed as 'a' and as 'c'"),
-        ({0: ("0.png", "a", "", "later")}, {"split_column": "split"}, "'later'"),
-        ({i: (f"{i}.gif.png", "a", "", "") for i in range(3)}, {}, "3 of 24 rows"),
-        ({0: ("../secret.png", "a", "", ""), 1: ("/etc/x.png", "a", "", "")}, {}, "2 of 24 rows"),
-    ],
-)
-def test_a_table_that_cannot_be_used_is_refused_in_words(tmp_path, change, options, match):
-    rows = [change.get(i, (f"{i}.png", "ab"[i % 2], "", "train")) for i in range(24)]
-    labels = table(tmp_path / "labels.csv", rows)
-    refused(tmp_path, flat(tmp_path / "in"), match, labels=labels, **options)
 
 
 # ---- npz ----

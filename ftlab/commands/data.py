@@ -20,8 +20,8 @@ def import_(
     name: Annotated[str, typer.Argument(help="What to call the data set.")],
     labels: Annotated[Path | None, typer.Option(help="CSV with a row per image.")] = None,
     path_column: Annotated[str | None, typer.Option(help="Of the image file.")] = None,
-    label_column: Annotated[str | None, typer.Option(help="Of the class.")] = None,
-    group_column: Annotated[str | None, typer.Option(help="Of patient, lesion, video.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Of the class, or each.")] = None,
+    group_column: Annotated[str | None, typer.Option(help="Of patient, lesion or video.")] = None,
     split_column: Annotated[str | None, typer.Option(help="Of train, val, test.")] = None,
     mask_column: Annotated[str | None, typer.Option(help="Of the mask file.")] = None,
     positive: Annotated[

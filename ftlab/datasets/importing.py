@@ -16,7 +16,8 @@ from PIL import Image
 from ..records import BadInput
 from . import checks, masks, splits, store
 from .classes import ordered
-from .labelling import Item, label_items
+from .items import Item
+from .labelling import label_items
 from .listing import Listing
 from .reading import WORKERS, file_bytes, read_image
 from .sources import gather, table_columns
@@ -63,8 +64,9 @@ def import_dataset(
         root: the data folder.
         source: a path, "hub:owner/name" or "phantom:modality".
         name: of the new data set: letters, digits, - and _.
-        labels: a CSV with one row per image; the columns are looked for under their usual names
-            unless they are named. Without it class folders are the labels.
+        labels: a CSV with one row per image; columns that are not named are looked for under
+            their usual names (`ftlab.datasets.tables`). Without it class folders are the labels.
+        label_column: one, or several with commas between of which each row marks one with 1.
         group_column: what must not straddle splits: patient, lesion, video.
         split_column: the data set's own splits; otherwise they are made here.
         mask_column: a picture as large as the image that is black but for what makes its class.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
 
 from ..records import BadInput
-from .listing import endings, is_table, plain_path
+from .listing import Listing, endings, is_table, plain_path
 from .reading import read_image
 
 FOLDER = "masks"
@@ -44,6 +44,15 @@ def of_rows(cells: Iterable[tuple[str, str]], files: set[str]) -> tuple[list[str
         found.append(name if name != images.get(plain_path(image)) else None)
         missing += bool(wanted) and not found[-1]
     return found, missing
+
+
+def report(listing: Listing, left_out: Collection[str]) -> None:
+    """Warn of masks by their names that no table gave to an image."""
+    if left_out:
+        listing.warnings.append(
+            f"{len(left_out)} masks (in a folder masks, or named x_mask beside x) were left out: "
+            "name them in a table with --mask-column."
+        )
 
 
 def read_mask(path: Path) -> np.ndarray:

@@ -22,7 +22,7 @@ LAYOUTS = """
 <li>a zip with <b>one folder per class</b>: <code>nevus/1.png</code>, <code>melanoma/2.png</code>;
 <code>train</code>, <code>val</code> and <code>test</code> folders around them stay splits</li>
 <li>a zip of images with a <b>CSV</b>, inside it or beside it: a row per image with its file, its
-class and, if known, its patient and its split</li>
+class (in one column, or a column of 0 and 1 for each) and, if known, its patient and its split</li>
 <li>a zip of <b>DICOM</b> files in either form; of each only the picture is kept</li>
 <li>an <b>.npz</b> like those of MedMNIST: <code>train_images</code>, <code>train_labels</code>, …
 </li></ul>

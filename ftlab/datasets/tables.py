@@ -1,0 +1,235 @@
+"""Tables of labels: which columns say what, and what each row says of its image."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from ..records import BadInput
+from .items import SPLITS, Item, class_name
+from .listing import Listing, endings, is_table, plain_path
+from .masks import mask_names, of_rows, report
+
+USUAL = {  # what columns are called where nobody said, the likelier first, as `_plain` has them
+    "path": "path file file_name filename file_path image image_path image_file image_name image_id"
+    " img_id id_code image_index",
+    "label": "label class dx diagnosis diagnostic target category class_name finding_labels",
+    "group": "patient_id patient patientid subject_id case_id lesion_id lesion video_id video",
+    "split": "split set subset partition",
+    "mask": "mask mask_path",
+}
+MARKS = {"0": False, "0.0": False, "1": True, "1.0": True}
+MISSING = 0.05  # of the table's rows: with more images missing the import stops
+MAX_TABLE = 50 * 2**20  # bytes
+Rows = list[dict[str, str]]
+
+
+def find(listing: Listing, labels: Path | None) -> Path:
+    """The table that was named, on disk or inside the source, or else the source's own.
+
+    Raises:
+        BadInput: there is none, or several that could be meant.
+    """
+    if labels is not None:
+        if labels.is_file():
+            return labels
+        if labels.as_posix() in listing.files:
+            return listing.files[labels.as_posix()]
+        raise BadInput(f"There is no table {labels.name!r}, neither here nor inside the source.")
+    tables = {PurePosixPath(name).name: name for name in listing.files if is_table(name)}
+    for usual in ("labels.csv", "metadata.csv", *(tables if len(tables) == 1 else ())):
+        if usual in tables:
+            return listing.files[tables[usual]]
+    found = "several CSV tables" if tables else "neither class folders nor a CSV table"
+    raise BadInput(
+        f"The source holds {found}: put the images in one folder per class, or name a table with "
+        "--labels FILE.csv."
+    )
+
+
+def items(listing: Listing, table: Path, given: Mapping[str, str | None]) -> list[Item]:
+    """The images that a table names; the listing's skipped and warnings grow.
+
+    Args:
+        given: the columns for path, label, group, split and mask, None where not named.
+
+    Raises:
+        BadInput: the table, or what a row says, cannot be used.
+    """
+    rows, found = _read(table)
+    column = _columns(rows, found, given, listing.warnings)
+    labels = _labels(rows, found, given["label"], column.values(), listing.warnings)
+    files = {name for name in listing.files if not is_table(name)}
+    cells = [
+        [row[column[w]].strip() if column[w] else "" for w in ("path", "mask")] for row in rows
+    ]
+    masks, lost = of_rows(cells, files)
+    if lost:
+        listing.warnings.append(
+            f"{lost} masks that the table names are not in the source: their images have none."
+        )
+    by_name = mask_names(files)
+    images = endings(files - by_name - set(masks), files - set(masks))
+    named: dict[str, Item] = {}
+    missing = []
+    for row, label, (path, _), mask in zip(rows, labels, cells, masks, strict=True):
+        name = images.get(plain_path(path))
+        if not name:
+            missing.append((path, "in the table of labels, but not in the source"))
+            continue
+        if not label:
+            listing.skipped.append((path, "it has no label in the table"))
+            continue
+        item = named.setdefault(name, _item(name, listing.files[name], label, row, column))
+        if item.label != label:
+            raise BadInput(f"{path} is listed as {item.label!r} and as {label!r}.")
+        if mask:  # an image of several lesions may have a row and a mask for each
+            named[name] = replace(item, masks=(*item.masks, listing.files[mask]))
+    if len(missing) > MISSING * len(rows):
+        raise BadInput(
+            f"{len(missing)} of {len(rows)} rows of the table name an image that the source lacks "
+            f"(first {missing[0][0]!r}): is {column['path']!r} the column of paths?"
+        )
+    listing.skipped.extend(missing)
+    report(listing, by_name - set(masks) - set(named))
+    if unlisted := len(files - by_name - set(masks) - set(named)):
+        listing.warnings.append(f"{unlisted} images without a row in the table were left out.")
+    return list(named.values())
+
+
+def _item(name: str, path: Path, label: str, row: dict[str, str], column: Mapping) -> Item:
+    if re.search("[|;]", label):
+        raise BadInput(f"{name} has several labels ({label}); ftlab takes one per image.")
+    group = row[column["group"]].strip() if column["group"] else None
+    split = _split(row[column["split"]]) if column["split"] else None
+    return Item(name, path, label, group or None, split)
+
+
+def _read(table: Path) -> tuple[Rows, list[str]]:
+    """The table's rows and the names of its columns."""
+    if table.stat().st_size > MAX_TABLE:
+        raise BadInput(f"The table of labels is larger than {MAX_TABLE // 2**20} MB.")
+    try:
+        text = table.read_text(encoding="utf-8-sig")
+        head = text.partition("\n")[0]
+        delimiter = max(",;\t", key=head.count)
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restval="")
+        rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadInput("The table of labels cannot be read: save it as CSV in UTF-8.") from error
+    return rows, [name for name in reader.fieldnames or [] if name]
+
+
+# --- which column says what ---
+
+
+def _columns(
+    rows: Rows, found: list[str], given: Mapping[str, str | None], warnings: list[str]
+) -> dict[str, str | None]:
+    """The columns of path, group, mask and split; None for what the table does not say."""
+    column = {what: _column(what, given[what], found) for what in ("path", "group", "mask")}
+    if column["group"] == column["path"]:
+        column["group"] = None  # each image is its own
+    elif column["group"] and not given["group"]:
+        warnings.append(
+            f"Images of one {column['group']!r} stay in one split: another column is named with "
+            "--group-column."
+        )
+    return {**column, "split": _split_column(rows, found, given["split"], warnings)}
+
+
+def _column(what: str, given: str | None, found: list[str]) -> str | None:
+    """The column that was named for a thing, or that has one of its usual names.
+
+    Raises:
+        BadInput: there is none of the given name, or none for the path.
+    """
+    if given in found:
+        return given
+    known = [] if given else _known(what, found)
+    if known or not (given or what == "path"):
+        return known[0] if known else None
+    raise _lacking(what, given, found)
+
+
+def _known(what: str, found: Collection[str]) -> list[str]:
+    plain = {_plain(name): name for name in reversed(found)}
+    return [plain[name] for name in USUAL[what].split() if name in plain]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s-]+", "_", name.strip().casefold())
+
+
+def _lacking(what: str, given: str | None, found: Collection[str]) -> BadInput:
+    missing = f"no column {given!r}" if given else f"no column that looks like the {what}"
+    return BadInput(
+        f"The table of labels has {missing}; its columns are {', '.join(found)} "
+        f"(name one with --{what}-column)."
+    )
+
+
+def _split_column(
+    rows: Rows, found: list[str], given: str | None, warnings: list[str]
+) -> str | None:
+    """The column of splits: the one that was named, or one that says train, val or test."""
+    if given:
+        return _column("split", given, found)
+    for name in _known("split", found):
+        said = {row[name].strip().lower() for row in rows}
+        if said <= SPLITS.keys() and "train" in {SPLITS[each] for each in said}:
+            return name
+        if said & SPLITS.keys():
+            warnings.append(
+                f"The splits in {name!r} were not kept: not every row there says train, val or "
+                "test, or none says train."
+            )
+    return None
+
+
+def _labels(
+    rows: Rows,
+    found: list[str],
+    given: str | None,
+    taken: Collection[str | None],
+    warnings: list[str],
+) -> list[str]:
+    """What each row says that its image shows: in one column, or in several of which one is 1.
+
+    The challenges of ISIC write a column for each diagnosis. Where nobody named the columns, all
+    that have no other use have to be such.
+
+    Raises:
+        BadInput: there is no such column, or the named columns hold something else.
+    """
+    known = [] if given else _known("label", found)
+    if given in found or known:
+        return [class_name(row[given or known[0]]) for row in rows]
+    several = re.split(r"\s*,\s*", given) if given else [n for n in found if n not in taken]
+    if len(several) < 2 or not set(several) <= set(found):
+        raise _lacking("label", given, found)
+    marks = [{name: MARKS.get(row[name].strip()) for name in several} for row in rows]
+    marked = [[name for name, mark in row.items() if mark] for row in marks]
+    plain = all(mark is not None for row in marks for mark in row.values())
+    if given and not plain:
+        raise BadInput(
+            f"The columns {', '.join(several)} hold other things than 0 and 1: ftlab takes one "
+            "label per image."
+        )
+    if not given and not (plain and rows and all(len(names) == 1 for names in marked)):
+        raise _lacking("label", given, found)
+    warnings.append(f"The classes are the columns {', '.join(several)}, of which each row has one.")
+    return [class_name("|".join(names)) for names in marked]
+
+
+def _split(cell: str) -> str:
+    try:
+        return SPLITS[cell.strip().lower()]
+    except KeyError:
+        raise BadInput(
+            f"The split column holds {cell.strip()!r}: every row needs train, val or test."
+        ) from None

@@ -1,0 +1,161 @@
+"""Tables of labels as people have them: which columns say what, found by name or by content."""
+
+import csv
+
+import pytest
+from dirty import noise, png, refused, tree
+
+from ftlab.datasets import import_dataset, report
+
+
+def table(path, rows, head=("path", "label", "group", "split")):
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([head, *rows])
+    return path
+
+
+def flat(root, n=24):
+    root.mkdir()
+    for i in range(n):
+        (root / f"{i}.png").write_bytes(png(noise(i)))
+    return root
+
+
+def test_a_table_gives_labels_groups_and_splits(tmp_path):
+    split = ["train", "valid", "TEST"]
+    rows = [(f"{i}.png", "ab"[i % 2], f"p{i // 4}", split[i // 8]) for i in range(24)]
+    labels = table(tmp_path / "labels.csv", rows)
+    source = flat(tmp_path / "in")
+    options = dict(labels=labels, group_column="group", split_column="split")
+    ds = import_dataset(tmp_path / "data", str(source), "x", **options)
+    assert report(ds)["splits"] == {"train": 8, "val": 8, "test": 8} and report(ds)["groups"] == 6
+    for file, label in zip(ds.files, ds.labels, strict=True):
+        i = next(i for i in range(24) if (ds.folder / file).read_bytes() == png(noise(i)))
+        assert label == i % 2
+
+
+def test_a_table_may_leave_out_suffix_and_folders_and_use_semicolons(tmp_path):
+    (tmp_path / "in").mkdir()
+    flat(tmp_path / "in" / "photos")
+    lines = ["image_id;dx"] + [f"{i};{'ab'[i % 2]}" for i in range(24)]
+    (tmp_path / "in" / "labels.csv").write_text("\n".join(lines), encoding="utf-8-sig")
+    assert len(import_dataset(tmp_path / "data", str(tmp_path / "in"), "x").files) == 24
+
+
+def test_class_folders_rule_over_a_table_unless_a_column_is_named(tmp_path):
+    source = tree(tmp_path / "in")
+    rows = [(f"{c}/{n}.png", "new" if n % 2 else "old", f"p{n}") for c in ("cat", "dog")
+            for n in range(12)]  # fmt: skip
+    table(source / "labels.csv", rows, ("file", "label", "group"))
+    assert import_dataset(tmp_path / "data", str(source), "a").classes == ("cat", "dog")
+    grouped = import_dataset(tmp_path / "data", str(source), "b", group_column="group")
+    assert grouped.classes == ("new", "old") and grouped.grouped
+
+
+@pytest.mark.parametrize(
+    "change, options, match",
+    [
+        ({}, {"label_column": "grade"}, "no column 'grade'; its columns are path, label, group"),
+        ({}, {"label_column": "label,group"}, "one label per image"),
+        ({0: ("0.png", "a|b", "", "train")}, {}, "several labels"),
+        ({1: ("0.png", "c", "", "train")}, {}, "listed as 'a' and as 'c'"),
+        ({0: ("0.png", "a", "", "later")}, {"split_column": "split"}, "'later'"),
+        ({i: (f"{i}.gif.png", "a", "", "") for i in range(3)}, {}, "3 of 24 rows"),
+        ({0: ("../secret.png", "a", "", ""), 1: ("/etc/x.png", "a", "", "")}, {}, "2 of 24 rows"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_refused_in_words(tmp_path, change, options, match):
+    rows = [change.get(i, (f"{i}.png", "ab"[i % 2], "", "train")) for i in range(24)]
+    labels = table(tmp_path / "labels.csv", rows)
+    refused(tmp_path, flat(tmp_path / "in"), match, labels=labels, **options)
+
+
+# ---- columns that nobody named ----
+
+
+def imported(tmp_path, rows, head, **options):
+    labels = table(tmp_path / "labels.csv", rows, head)
+    ds = import_dataset(
+        tmp_path / "data", str(flat(tmp_path / "in")), "x", labels=labels, **options
+    )
+    return ds, report(ds)
+
+
+DIAGNOSES = ("MEL", "NV", "BCC", "UNK")  # as the challenges of ISIC have them
+
+
+def marked(*of_each, one="1.0", zero="0.0"):
+    return [(f"{i}", *(one if i in each else zero for each in of_each)) for i in range(24)]
+
+
+@pytest.mark.parametrize("named", [None, "MEL, NV, BCC, UNK"])
+def test_a_column_for_each_class_of_which_one_is_marked(tmp_path, named):
+    rows = marked(range(8), range(8, 16), range(16, 24), ())
+    ds, told = imported(tmp_path, rows, ("image", *DIAGNOSES), label_column=named)
+    assert told["classes"] == {"BCC": 8, "MEL": 8, "NV": 8}
+    assert any("the columns MEL, NV, BCC, UNK, of which" in warning for warning in told["warnings"])
+
+
+def test_some_columns_of_marks_are_named_beside_others(tmp_path):
+    rows = [(*row, "60") for row in marked(range(12), range(12, 22), one="1", zero="0")]
+    ds, told = imported(tmp_path, rows, ("image", "a", "b", "age"), label_column="a,b")
+    assert told["classes"] == {"a": 12, "b": 10}
+    assert [s["reason"] for s in told["skipped"]] == ["it has no label in the table"] * 2
+
+
+def test_marks_that_are_no_labels_are_refused_in_words(tmp_path):
+    for n, (rows, named, match) in enumerate(
+        (
+            (marked(range(13), range(12, 24)), None, "no column that looks like the label"),
+            (marked(range(13), range(12, 24)), "a,b", r"12.png has several labels \(a|b\)"),
+            (marked(range(12), range(12, 24), one="yes"), "a,b", "hold other things than 0 and 1"),
+            (
+                marked(range(12), range(12, 24)),
+                "a,c",
+                "no column 'a,c'; its columns are",
+            ),
+        )
+    ):
+        here = tmp_path / str(n)
+        here.mkdir()
+        labels = table(here / "labels.csv", rows, ("image", "a", "b"))
+        refused(here, flat(here / "in"), match, labels=labels, label_column=named)
+
+
+def test_a_column_of_patients_is_used_and_said_and_can_be_set_aside(tmp_path):
+    head = ("image_name", "Patient ID", "lesion_id", "diagnosis")
+    rows = [(f"{i}", f"p{i // 2}", f"l{i}", "ab"[i % 2]) for i in range(24)]
+    ds, told = imported(tmp_path, rows, head)
+    assert ds.grouped and told["groups"] == 12
+    assert any("one 'Patient ID' stay in one split" in warning for warning in told["warnings"])
+    assert all(len(set(ds.splits[ds.groups == group])) == 1 for group in ds.groups)
+    for name, column, groups in (("y", "lesion_id", 24), ("z", "image_name", None)):
+        again = import_dataset(
+            *(tmp_path / "data", str(tmp_path / "in"), name),
+            labels=tmp_path / "labels.csv",
+            group_column=column,
+        )
+        assert report(again)["groups"] == groups and again.grouped == bool(groups)
+
+
+def test_a_column_of_splits_is_kept_where_every_row_says_one(tmp_path):
+    said = ["train"] * 16 + ["test"] * 8
+    rows = [(f"{i}", "ab"[i % 2], said[i]) for i in range(24)]
+    ds, told = imported(tmp_path, rows, ("file", "label", "Split"))
+    assert told["splits"]["test"] == 8
+    assert any("own splits were kept" in warning for warning in told["warnings"])
+
+
+@pytest.mark.parametrize(
+    "said, warned",
+    [
+        (["train"] * 16 + [""] * 8, True),
+        (["test"] * 24, True),
+        (["A", "B"] * 12, False),
+    ],
+)
+def test_another_column_of_that_name_is_left_alone(tmp_path, said, warned):
+    rows = [(f"{i}", "ab"[i % 2], said[i]) for i in range(24)]
+    ds, told = imported(tmp_path, rows, ("file", "label", "set"))
+    assert told["splits"]["test"] == 4
+    assert warned == any("splits in 'set' were not kept" in w for w in told["warnings"])
