@@ -222,7 +222,10 @@ def _labels(
         )
     if not given and not (plain and rows and all(len(names) == 1 for names in marked)):
         raise _lacking("label", given, found)
-    warnings.append(f"The classes are the columns {', '.join(several)}, of which each row has one.")
+    unused = [name for name in several if not any(name in names for names in marked)]
+    used = ", ".join(name for name in several if name not in unused)
+    none = f"; none has {', '.join(unused)}" if unused else ""
+    warnings.append(f"The classes are the columns {used}, of which each row has one{none}.")
     return [class_name("|".join(names)) for names in marked]
 
 
