@@ -182,7 +182,7 @@ def _checked(
             "have none."
         )
 
-    notes = [note for r in readings for note in r.notes] + [listing.note] * len(readings)
+    notes = [note for r in readings for note in r.notes] + listing.notes * len(readings)
     pixels = [r.print.pixels for r in readings]
     recipe = listing.recipe  # processors round now and then a pixel of one drawing differently
     shown = [f"{recipe}, {r.item.name}" for r in readings] if recipe else pixels
@@ -194,7 +194,7 @@ def _checked(
         "fractions": list(fractions),
         "grouped": grouped,
         "duplicates": numbers,
-        "notes": dict(Counter(filter(None, notes))),
+        "notes": dict(Counter(notes)),
         "skipped": [{"file": file, "reason": reason} for file, reason in sorted(listing.skipped)],
         "warnings": listing.warnings,
     }

@@ -23,7 +23,7 @@ class Listing:
     folders: set[str] = field(default_factory=set)
     skipped: list[tuple[str, str]] = field(default_factory=list)  # (name, reason)
     warnings: list[str] = field(default_factory=list)
-    note: str | None = None  # what a person should know of every image
+    notes: list[str] = field(default_factory=list)  # what a person should know of every image
     recipe: str = ""  # of what is drawn: all that decides it, besides an image's name
 
 

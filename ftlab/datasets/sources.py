@@ -109,7 +109,7 @@ def _draw(source: str, work: Path, per_class: int, seed: int, drawing: Progress 
     phantoms.write(modality, work, per_class, seed, drawing, processes)
     listing = _list_folder(work, source)
     listing.recipe = f"{source}, edition {phantoms.EDITION}, seed {seed}"
-    listing.note = f"synthetic: drawn by ftlab from seed {seed}, no patient"
+    listing.notes.append(f"synthetic: drawn by ftlab from seed {seed}, no patient")
     return listing
 
 

@@ -23,7 +23,7 @@ USUAL = {  # what columns are called where nobody said, the likelier first, as `
     "mask": "mask mask_path",
 }
 MARKS = {"0": False, "0.0": False, "1": True, "1.0": True}
-MISSING = 0.05  # of the table's rows: with more images missing the import stops
+MISSING = 0.05  # of rows without an image and of images without a row: above both the import stops
 MAX_TABLE = 50 * 2**20  # bytes
 Rows = list[dict[str, str]]
 
@@ -52,7 +52,7 @@ def find(listing: Listing, labels: Path | None) -> Path:
 
 
 def items(listing: Listing, table: Path, given: Mapping[str, str | None]) -> list[Item]:
-    """The images that a table names; the listing's skipped and warnings grow.
+    """The images that a table names; the listing's skipped, warnings and notes grow.
 
     Args:
         given: the columns for path, label, group, split and mask, None where not named.
@@ -61,8 +61,8 @@ def items(listing: Listing, table: Path, given: Mapping[str, str | None]) -> lis
         BadInput: the table, or what a row says, cannot be used.
     """
     rows, found = _read(table)
-    column = _columns(rows, found, given, listing.warnings)
-    labels = _labels(rows, found, given["label"], column.values(), listing.warnings)
+    column = _columns(listing, rows, found, given)
+    labels = _labels(rows, found, given["label"], column.values(), listing.notes)
     files = {name for name in listing.files if not is_table(name)}
     cells = [
         [row[column[w]].strip() if column[w] else "" for w in ("path", "mask")] for row in rows
@@ -89,14 +89,19 @@ def items(listing: Listing, table: Path, given: Mapping[str, str | None]) -> lis
             raise BadInput(f"{path} is listed as {item.label!r} and as {label!r}.")
         if mask:  # an image of several lesions may have a row and a mask for each
             named[name] = replace(item, masks=(*item.masks, listing.files[mask]))
-    if len(missing) > MISSING * len(rows):
-        raise BadInput(
-            f"{len(missing)} of {len(rows)} rows of the table name an image that the source lacks "
-            f"(first {missing[0][0]!r}): is {column['path']!r} the column of paths?"
-        )
-    listing.skipped.extend(missing)
     report(listing, by_name - set(masks) - set(named))
-    if unlisted := len(files - by_name - set(masks) - set(named)):
+    unlisted = len(files - by_name - set(masks) - set(named))
+    if len(missing) <= MISSING * len(rows):
+        listing.skipped.extend(missing)
+    else:
+        said = (
+            f"{len(missing)} of {len(rows)} rows of the table name an image that the source lacks "
+            f"(first {missing[0][0]!r})"
+        )
+        if not named or unlisted > MISSING * len(named):
+            raise BadInput(f"{said}: is {column['path']!r} the column of paths?")
+        listing.warnings.append(f"{said}.")
+    if unlisted:
         listing.warnings.append(f"{unlisted} images without a row in the table were left out.")
     return list(named.values())
 
@@ -128,18 +133,15 @@ def _read(table: Path) -> tuple[Rows, list[str]]:
 
 
 def _columns(
-    rows: Rows, found: list[str], given: Mapping[str, str | None], warnings: list[str]
+    listing: Listing, rows: Rows, found: list[str], given: Mapping[str, str | None]
 ) -> dict[str, str | None]:
     """The columns of path, group, mask and split; None for what the table does not say."""
     column = {what: _column(what, given[what], found) for what in ("path", "group", "mask")}
     if column["group"] == column["path"]:
         column["group"] = None  # each image is its own
     elif column["group"] and not given["group"]:
-        warnings.append(
-            f"Images of one {column['group']!r} stay in one split: another column is named with "
-            "--group-column."
-        )
-    return {**column, "split": _split_column(rows, found, given["split"], warnings)}
+        listing.notes.append(f"in one split with all of the same {column['group']!r}")
+    return {**column, "split": _split_column(rows, found, given["split"], listing.warnings)}
 
 
 def _column(what: str, given: str | None, found: list[str]) -> str | None:
@@ -196,7 +198,7 @@ def _labels(
     found: list[str],
     given: str | None,
     taken: Collection[str | None],
-    warnings: list[str],
+    notes: list[str],
 ) -> list[str]:
     """What each row says that its image shows: in one column, or in several of which one is 1.
 
@@ -225,7 +227,7 @@ def _labels(
     unused = [name for name in several if not any(name in names for names in marked)]
     used = ", ".join(name for name in several if name not in unused)
     none = f"; none has {', '.join(unused)}" if unused else ""
-    warnings.append(f"The classes are the columns {used}, of which each row has one{none}.")
+    notes.append(f"labelled by which of the columns {used} holds 1{none}")
     return [class_name("|".join(names)) for names in marked]
 
 
