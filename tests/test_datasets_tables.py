@@ -79,6 +79,67 @@ def test_a_table_of_more_images_than_there_are_is_no_reason_to_stop(tmp_path):
     assert any("36 of 60 rows of the table name an image that" in w for w in told["warnings"])
 
 
+# ---- groups by name ----
+
+
+def named(root):
+    """24 images in two class folders, four of each of six patients, two of them in both classes."""
+    for i in range(24):
+        folder = root / "ab"[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"patient_{i // 4}-{i}.png").write_bytes(png(noise(500 + i)))
+    return root
+
+
+@pytest.mark.parametrize("pattern", ["patient_[0-9]+", "patient_([0-9]+)-", "_(.+?)-"])
+def test_a_pattern_finds_the_patient_in_a_name(tmp_path, pattern):
+    ds = import_dataset(
+        *(tmp_path / "data", str(named(tmp_path / "in")), "x"),
+        group_pattern=pattern,
+        fractions=(0.34, 0.33, 0.33),
+    )
+    told = report(ds)
+    assert told["groups"] == 6 and not any("No groups" in w for w in told["warnings"])
+    assert told["notes"] == {f"in one split with all in whose names {pattern!r} finds the same": 24}
+    assert all(len(set(ds.splits[ds.groups == group])) == 1 for group in ds.groups)
+
+
+def test_names_in_which_a_pattern_finds_nothing_are_counted(tmp_path):
+    source = tree(named(tmp_path / "in"), 6, ("c", "d"))
+    ds = import_dataset(tmp_path / "data", str(source), "x", group_pattern="patient_[0-9]+")
+    assert "12 images have no group; each counts as its own." in report(ds)["warnings"]
+
+
+def test_a_pattern_goes_before_a_column_that_nobody_named_and_an_empty_name_is_none(tmp_path):
+    rows = [(f"{c}/patient_{i // 4}-{i}.png", c, f"p{i}") for i in range(24) for c in "ab"[i % 2]]
+    labels = table(tmp_path / "labels.csv", rows, ("file", "label", "patient"))
+    source, groups = str(named(tmp_path / "in")), {}
+    thirds = dict(labels=labels, fractions=(0.34, 0.33, 0.33))
+    for name, option in (
+        ("pattern", {"group_pattern": "patient_[0-9]+"}),
+        ("found", {}),
+        ("none", {"group_column": ""}),
+    ):
+        ds = import_dataset(tmp_path / "data", source, name, **thirds, **option)
+        groups[name] = report(ds)["groups"]
+    assert groups == {"pattern": 6, "found": 24, "none": None}
+
+
+@pytest.mark.parametrize(
+    "options, match",
+    [
+        ({"group_pattern": "p("}, "'p\\(' is no regular expression"),
+        (
+            {"group_pattern": "case_[0-9]+"},
+            "finds nothing in the names .*the first is 'a/patient_",
+        ),
+        ({"group_pattern": "p", "group_column": "x"}, "give one of them"),
+    ],
+)
+def test_patterns_that_cannot_be_used_are_refused_in_words(tmp_path, options, match):
+    refused(tmp_path, named(tmp_path / "in"), match, **options)
+
+
 # ---- columns that nobody named ----
 
 

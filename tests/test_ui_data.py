@@ -13,7 +13,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read at import
 gr = pytest.importorskip("gradio")
 
 from ftlab.lab import Lab  # noqa: E402
-from ftlab.modes import ONE, Mode  # noqa: E402
+from ftlab.modes import CLASSROOM, ONE, Mode  # noqa: E402
 from ftlab.records import BadInput  # noqa: E402
 from ftlab.ui import checkup, data, importing  # noqa: E402
 
@@ -143,6 +143,7 @@ def test_phantoms_are_called_synthetic():
     "sentence, page",
     [
         ("in a table with --group-column, or", "in a table in the field “Group column”, or"),
+        ("by table, or say with --group-pattern what tells; else the", "by table, or the"),
         ("(name one with --path-column).", "(name one in the field “Path column”)."),
         ("name a table with --labels FILE.csv.", "name a table under “Table of labels”."),
         ("leave out --labels and all --…-column.", "leave out the table of labels."),
@@ -171,8 +172,17 @@ def test_an_upload_is_imported_under_its_own_name_and_then_forgotten(form, tmp_p
     source, name, options = imported(form, file=str(upload), table=str(table), group=" patient ")
     assert (source, name) == (str(upload), "ISIC-2019-small")
     assert options["labels"] == table and options["group_column"] == "patient"
-    assert options["path_column"] is None
+    assert options["path_column"] is options["group_pattern"] is None
     assert not upload.parent.exists() and not table.parent.exists()
+
+
+def test_a_pattern_of_groups_is_taken_where_the_app_runs_for_one_person(form, tmp_path):
+    for mode, taken in ((ONE, "p[0-9]+"), (CLASSROOM, None)):
+        upload = tmp_path / mode.name / "a.zip"
+        upload.parent.mkdir()
+        zipped(upload, {})
+        options = imported(form, mode, file=str(upload), pattern="p[0-9]+")[2]
+        assert options.get("group_pattern") == taken
 
 
 def test_an_upload_that_is_refused_stays_for_another_try(form, tmp_path):

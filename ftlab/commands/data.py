@@ -22,6 +22,9 @@ def import_(
     path_column: Annotated[str | None, typer.Option(help="Of the image file.")] = None,
     label_column: Annotated[str | None, typer.Option(help="Of the class, or each.")] = None,
     group_column: Annotated[str | None, typer.Option(help="Of patient, lesion or video.")] = None,
+    group_pattern: Annotated[
+        str | None, typer.Option(help="Of the group in a file's name: 'patient_[0-9]+'.")
+    ] = None,
     split_column: Annotated[str | None, typer.Option(help="Of train, val, test.")] = None,
     mask_column: Annotated[str | None, typer.Option(help="Of the mask file.")] = None,
     positive: Annotated[
@@ -35,10 +38,6 @@ def import_(
     json: Json = False,
 ):
     """Make a checked data set with splits from labelled images."""
-    try:
-        shares = tuple(float(part) for part in fractions.split(","))
-    except ValueError:
-        raise BadInput("--fractions takes three numbers such as 0.64,0.16,0.2.") from None
     if seed < 0:
         raise BadInput(f"--seed is at least 0, not {seed}.")
     report = lab().import_data(
@@ -48,16 +47,24 @@ def import_(
         path_column=path_column,
         label_column=label_column,
         group_column=group_column,
+        group_pattern=group_pattern,
         split_column=split_column,
         mask_column=mask_column,
         positive=positive,
-        fractions=shares,
+        fractions=_shares(fractions),
         seed=seed,
         per_class=per_class,
         progress=counter("read"),
         drawing=counter("drew"),
     )
     return console.emit(report) if json else console.data_report(report)
+
+
+def _shares(fractions: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in fractions.split(","))
+    except ValueError:
+        raise BadInput("--fractions takes three numbers such as 0.64,0.16,0.2.") from None
 
 
 @command

@@ -24,7 +24,6 @@ from .sources import gather, table_columns
 from .store import Dataset, Progress
 
 UNREADABLE = 0.05  # of the images: above it the import stops
-FEW = 5  # images of a class in a split below which results mean little
 FIRST = 3  # files named in an error
 
 
@@ -49,6 +48,7 @@ def import_dataset(
     path_column: str | None = None,
     label_column: str | None = None,
     group_column: str | None = None,
+    group_pattern: str | None = None,
     split_column: str | None = None,
     mask_column: str | None = None,
     positive: str | None = None,
@@ -67,7 +67,9 @@ def import_dataset(
         labels: a CSV with one row per image; columns that are not named are looked for under
             their usual names (`ftlab.datasets.tables`). Without it class folders are the labels.
         label_column: one, or several with commas between of which each row marks one with 1.
-        group_column: what must not straddle splits: patient, lesion, video.
+        group_column: what must not straddle splits: patient, lesion, video; "" for nothing.
+        group_pattern: a regular expression that finds it in an image's name instead, such as
+            "patient_[0-9]+": all that it matches, or what its first (group) does.
         split_column: the data set's own splits; otherwise they are made here.
         mask_column: a picture as large as the image that is black but for what makes its class.
         positive: which of two classes is the last; see `ftlab.datasets.classes`.
@@ -89,11 +91,11 @@ def import_dataset(
     work = root / f".{name}.{secrets.token_hex(4)}.tmp"
     named = dict(path=path_column, label=label_column, group=group_column, split=split_column,
                  mask=mask_column)  # fmt: skip
-    columns = table_columns(str(source), labels, named, per_class)
+    columns = table_columns(str(source), labels, named, group_pattern, per_class)
     try:
         work.mkdir(parents=True)
         listing = gather(str(source), work / "unpacked", per_class, seed, drawing)
-        items = label_items(listing, labels and Path(labels), columns)
+        items = label_items(listing, labels and Path(labels), columns, group_pattern)
         classes = ordered({item.label for item in items}, positive)
         readings = _read_all(items, classes, work, listing, progress)
         shutil.rmtree(work / "unpacked", ignore_errors=True)
@@ -171,9 +173,11 @@ def _checked(
     groups, grouped = _groups(readings, listing.warnings)
     exact, near = checks.duplicates([r.print for r in readings])
     own = np.array([r.item.split or "" for r in readings])
-    split = _split(own, labels, groups, checks.trusted(exact, near, len(own)), fractions, seed)
-    listing.warnings += _own_split_warnings(own, split, groups)
-    listing.warnings += _judge(labels, groups, split, classes, own=bool(own[0]))
+    split = splits.divide(
+        own, labels, groups, checks.trusted(exact, near, len(own)), fractions, seed
+    )
+    listing.warnings += splits.own_warnings(own, split, groups)
+    listing.warnings += splits.judge(labels, groups, split, classes, own=bool(own[0]))
     numbers, warnings = checks.describe(exact, near, labels, split, own_splits=bool(own[0]))
     listing.warnings += warnings
     if lost := sum(bool(r.item.masks and not r.mask) for r in readings):
@@ -218,83 +222,9 @@ def _groups(readings: list[Reading], warnings: list[str]) -> tuple[np.ndarray, b
     if not known:
         warnings.append(
             "No groups are known: if several images show one patient or lesion, name them in a "
-            "table with --group-column, or the test result may be too good."
+            "table with --group-column, or say with --group-pattern what in a file's name tells "
+            "them; else the test result may be too good."
         )
     elif known < len(readings):
         warnings.append(f"{len(readings) - known} images have no group; each counts as its own.")
     return np.array(groups), known > 0
-
-
-def _split(
-    own: np.ndarray, labels: np.ndarray, groups: np.ndarray, pairs: np.ndarray, fractions, seed: int
-) -> np.ndarray:
-    """The split of each image, (N,): the data set's own, and what it lacks carved from its train.
-
-    pairs: (pairs, 2) of duplicates, which stay together as groups do.
-    """
-    _, first, which = np.unique(groups, return_index=True, return_inverse=True)
-    same_group = np.stack([first[which], np.arange(len(groups))], axis=1)
-    together = checks.clusters(np.concatenate([same_group, pairs]), len(groups))
-    wanted = dict(zip(splits.NAMES, fractions, strict=True))
-    if not own[0]:
-        return splits.assign(labels, together, wanted, seed)
-    if "train" not in own:
-        raise BadInput("The data set's own splits have no train images.")
-    carved = {s: wanted[s] for s in splits.NAMES if s == "train" or s not in own}
-    train = np.flatnonzero(own == "train")
-    split = own.astype("U5")
-    if len(carved) > 1:
-        shares = {s: share / sum(carved.values()) for s, share in carved.items()}
-        split[train] = splits.assign(labels[train], together[train], shares, seed)
-    return split
-
-
-def _own_split_warnings(own: np.ndarray, split: np.ndarray, groups: np.ndarray) -> list[str]:
-    if not own[0]:
-        return []
-    warnings = ["The data set's own splits were kept."]
-    if carved := [s for s in splits.NAMES if s not in own]:
-        warnings = [
-            f"The data set's own splits were kept; its {' and '.join(carved)} images were "
-            "taken from train."
-        ]
-    pairs = np.unique(np.stack([groups, split]), axis=1)
-    torn = int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
-    if torn:
-        warnings.append(
-            f"{torn} groups have images in more than one of the data set's own splits: test "
-            "results on them are too good."
-        )
-    return warnings
-
-
-def _judge(
-    labels: np.ndarray, groups: np.ndarray, split: np.ndarray, classes: list[str], own: bool
-) -> list[str]:
-    """Refuse a class with fewer than 2 images in a split, and test images of a single group.
-
-    Warn of a class with fewer than 5 in a split, and of fewer than 5 groups in the test split.
-    """
-    warnings = []
-    for index, name in enumerate(classes):
-        counts = {s: int(((labels == index) & (split == s)).sum()) for s in splits.NAMES}
-        found = f"{name!r} has " + ", ".join(f"{n} {s}" for s, n in counts.items()) + " images"
-        if min(counts.values()) < splits.AT_LEAST:
-            n = len(np.unique(groups[labels == index]))
-            torn = f" from {n} groups, which stay whole" if n < sum(counts.values()) else ""
-            who = "in the data set's own splits" if own else "after splitting"
-            raise BadInput(
-                f"Class {found}{torn} {who}, and each split needs at least {splits.AT_LEAST}: "
-                "add images of it or leave it out."
-            )
-        if min(counts.values()) < FEW:
-            warnings.append(f"Class {found}: results on so few are chance.")
-    tested = len(np.unique(groups[split == "test"]))
-    if tested < splits.AT_LEAST:
-        raise BadInput(
-            "All test images are of one group (patient, lesion or video), which stays whole: what "
-            "they say holds of nobody else. Add images of others, or widen test in --fractions."
-        )
-    if tested < FEW:
-        warnings.append(f"The test images are of {tested} groups: so few say little of others.")
-    return warnings

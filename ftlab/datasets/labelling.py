@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,10 @@ from .listing import Listing, is_table
 
 
 def label_items(
-    listing: Listing, labels: Path | None, columns: Mapping[str, str | None]
+    listing: Listing,
+    labels: Path | None,
+    columns: Mapping[str, str | None],
+    group_pattern: str | None = None,
 ) -> list[Item]:
     """The images of a listing with their labels, by name; the listing's skipped and warnings grow.
 
@@ -22,6 +26,7 @@ def label_items(
     Args:
         labels: a CSV file on disk or, by its name, inside the source.
         columns: the table's columns for path, label, group, split and mask, None where not named.
+        group_pattern: a regular expression for the part of an image's name that is its group.
 
     Raises:
         BadInput: no labels to be found, or labels that cannot be used.
@@ -36,7 +41,8 @@ def label_items(
         items = _from_folders(plain, depth, first)
         masks.report(listing, listing.files.keys() - plain.files)
     _report_clashes(items, listing)
-    return sorted(items, key=lambda item: item.name)
+    items = sorted(items, key=lambda item: item.name)
+    return _grouped(items, group_pattern, listing.notes) if group_pattern else items
 
 
 def _without_masks(listing: Listing) -> Listing:
@@ -89,6 +95,24 @@ def _from_folders(listing: Listing, depth: int, first: int) -> list[Item]:
             f"No images in the class folder {', '.join(map(repr, empty))}: add some or remove it."
         )
     return items
+
+
+def _grouped(items: list[Item], pattern: str, notes: list[str]) -> list[Item]:
+    """The images with what a pattern finds in their names, or its first (group), as groups."""
+    try:
+        found = [re.search(pattern, item.name) for item in items]
+    except re.error as error:
+        raise BadInput(
+            f"The group pattern {pattern!r} is no regular expression: {error}."
+        ) from error
+    groups = [(match[1] if match.re.groups else match[0]) if match else None for match in found]
+    if items and not any(groups):
+        raise BadInput(
+            f"The group pattern {pattern!r} finds nothing in the names of the images (the first is "
+            f"{items[0].name!r})."
+        )
+    notes.append(f"in one split with all in whose names {pattern!r} finds the same")
+    return [replace(item, group=group or None) for item, group in zip(items, groups, strict=True)]
 
 
 def _report_clashes(items: list[Item], listing: Listing) -> None:

@@ -81,7 +81,13 @@ def _list_folder(root: Path, kind: str) -> Listing:
     return listing
 
 
-def table_columns(source: str, labels: Path | None, columns: Columns, per_class) -> Columns:
+def table_columns(
+    source: str,
+    labels: Path | None,
+    columns: Columns,
+    group_pattern: str | None,
+    per_class: int | None,
+) -> Columns:
     """The columns to read: those that were named, or those of a phantom, which knows its own.
 
     Raises:
@@ -92,8 +98,10 @@ def table_columns(source: str, labels: Path | None, columns: Columns, per_class)
             raise BadInput(
                 "--per-class is for phantoms (phantom:chest_xray and others): leave it out."
             )
-        return columns
-    if labels or any(columns.values()):
+        if group_pattern and columns["group"]:
+            raise BadInput("Groups come from --group-column or --group-pattern: give one of them.")
+        return {**columns, "group": ""} if group_pattern else columns
+    if labels or group_pattern or any(columns.values()):
         raise BadInput("A phantom brings its own table: leave out --labels and all --…-column.")
     if per_class is not None and per_class < 1:
         raise BadInput(f"--per-class is at least 1, not {per_class}.")

@@ -6,8 +6,44 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..records import BadInput
+from .checks import clusters
+
 NAMES = ("train", "val", "test")
 AT_LEAST = 2  # images of each class in each split
+FEW = 5  # of them, below which results mean little
+
+
+def divide(
+    own: np.ndarray, labels: np.ndarray, groups: np.ndarray, pairs: np.ndarray, fractions, seed: int
+) -> np.ndarray:
+    """The split of each image, (N,): the data set's own, and what it lacks carved from its train.
+
+    Args:
+        own: (N,) names of splits; "" where the data set has none.
+        labels: (N,) integers from 0.
+        groups: (N,) names.
+        pairs: (pairs, 2) of duplicates, which stay together as groups do.
+        fractions: of train, val and test.
+
+    Raises:
+        BadInput: the data set's own splits have no train.
+    """
+    _, first, which = np.unique(groups, return_index=True, return_inverse=True)
+    same_group = np.stack([first[which], np.arange(len(groups))], axis=1)
+    together = clusters(np.concatenate([same_group, pairs]), len(groups))
+    wanted = dict(zip(NAMES, fractions, strict=True))
+    if not own[0]:
+        return assign(labels, together, wanted, seed)
+    if "train" not in own:
+        raise BadInput("The data set's own splits have no train images.")
+    carved = {s: wanted[s] for s in NAMES if s == "train" or s not in own}
+    train = np.flatnonzero(own == "train")
+    split = own.astype("U5")
+    if len(carved) > 1:
+        shares = {s: share / sum(carved.values()) for s, share in carved.items()}
+        split[train] = assign(labels[train], together[train], shares, seed)
+    return split
 
 
 def assign(
@@ -79,3 +115,56 @@ def _relieve(place: np.ndarray, counts: np.ndarray, have: np.ndarray, want: np.n
                 break
             _, group, have[:] = min(moves, key=lambda move: move[:2])
             place[group] = split
+
+
+def own_warnings(own: np.ndarray, split: np.ndarray, groups: np.ndarray) -> list[str]:
+    """What a person should know of splits that the data set brought."""
+    if not own[0]:
+        return []
+    warnings = ["The data set's own splits were kept."]
+    if carved := [s for s in NAMES if s not in own]:
+        warnings = [
+            f"The data set's own splits were kept; its {' and '.join(carved)} images were "
+            "taken from train."
+        ]
+    pairs = np.unique(np.stack([groups, split]), axis=1)
+    torn = int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
+    if torn:
+        warnings.append(
+            f"{torn} groups have images in more than one of the data set's own splits: test "
+            "results on them are too good."
+        )
+    return warnings
+
+
+def judge(
+    labels: np.ndarray, groups: np.ndarray, split: np.ndarray, classes: list[str], own: bool
+) -> list[str]:
+    """Warnings of a class with fewer than 5 images in a split, and of fewer than 5 test groups.
+
+    Raises:
+        BadInput: a class has fewer than 2 images in a split, or all test images are of one group.
+    """
+    warnings = []
+    for index, name in enumerate(classes):
+        counts = {s: int(((labels == index) & (split == s)).sum()) for s in NAMES}
+        found = f"{name!r} has " + ", ".join(f"{n} {s}" for s, n in counts.items()) + " images"
+        if min(counts.values()) < AT_LEAST:
+            n = len(np.unique(groups[labels == index]))
+            torn = f" from {n} groups, which stay whole" if n < sum(counts.values()) else ""
+            who = "in the data set's own splits" if own else "after splitting"
+            raise BadInput(
+                f"Class {found}{torn} {who}, and each split needs at least {AT_LEAST}: "
+                "add images of it or leave it out."
+            )
+        if min(counts.values()) < FEW:
+            warnings.append(f"Class {found}: results on so few are chance.")
+    tested = len(np.unique(groups[split == "test"]))
+    if tested < AT_LEAST:
+        raise BadInput(
+            "All test images are of one group (patient, lesion or video), which stays whole: what "
+            "they say holds of nobody else. Add images of others, or widen test in --fractions."
+        )
+    if tested < FEW:
+        warnings.append(f"The test images are of {tested} groups: so few say little of others.")
+    return warnings

@@ -55,7 +55,8 @@ def items(listing: Listing, table: Path, given: Mapping[str, str | None]) -> lis
     """The images that a table names; the listing's skipped, warnings and notes grow.
 
     Args:
-        given: the columns for path, label, group, split and mask, None where not named.
+        given: the columns for path, label, group, split and mask; None where not named, "" for no
+            group.
 
     Raises:
         BadInput: the table, or what a row says, cannot be used.
@@ -137,7 +138,7 @@ def _columns(
 ) -> dict[str, str | None]:
     """The columns of path, group, mask and split; None for what the table does not say."""
     column = {what: _column(what, given[what], found) for what in ("path", "group", "mask")}
-    if column["group"] == column["path"]:
+    if column["group"] == column["path"] or given["group"] == "":
         column["group"] = None  # each image is its own
     elif column["group"] and not given["group"]:
         listing.notes.append(f"in one split with all of the same {column['group']!r}")

@@ -19,6 +19,7 @@ OPTIONS = (  # what sentences written for the command line are called on the pag
     (r"with --labels FILE\.csv", "under “Table of labels”"),
     (r"--labels and all --…-column", "the table of labels"),
     (r"--per-class", "“Images per class”"),
+    (r", or say with --group-pattern [^;]+; else", ", or"),
     (r"with --(\w)(\w+)-column", lambda m: f"in the field “{m[1].upper()}{m[2]} column”"),
 )
 

@@ -51,6 +51,7 @@ class Form:
     name: gr.Textbox
     table: gr.File
     columns: dict[str, gr.Textbox]
+    pattern: gr.Textbox
     button: gr.Button
 
     def fields(self) -> set:
@@ -69,8 +70,8 @@ def build(mode: Mode) -> Form:
         drawn = _phantom()
     with gr.Column(visible=False) as by_path:
         path = gr.Textbox(label="Path", info="Of a folder, a .zip or an .npz.")
-    with gr.Accordion("Table of labels", open=False) as tables:
-        table = gr.File(label="CSV", file_types=[".csv"], height=132)
+    with gr.Accordion("Labels and groups", open=False) as tables:
+        table = gr.File(label="Table of labels", file_types=[".csv"], height=132)
         with gr.Row():
             columns = {
                 what: gr.Textbox(
@@ -78,6 +79,12 @@ def build(mode: Mode) -> Form:
                 )
                 for what, usual in COLUMNS.items()
             }
+        pattern = gr.Textbox(
+            label="Group pattern",
+            info="What in a file’s name tells its patient, as a regular expression.",
+            placeholder="patient_[0-9]+",
+            visible=mode.paths,  # an expression can take for ever: on one's own machine only
+        )
     name = gr.Textbox(
         label="Name",
         info="Letters, digits, - and _. Left empty, it is made from the source’s.",
@@ -98,7 +105,7 @@ def build(mode: Mode) -> Form:
         show_progress="hidden",
         api_visibility="private",
     )
-    return Form(kind, file, path, *drawn, name, table, columns, button)
+    return Form(kind, file, path, *drawn, name, table, columns, pattern, button)
 
 
 def _phantom() -> tuple[gr.Dropdown, gr.Number, gr.Number]:
@@ -137,6 +144,8 @@ def run(lab: Any, mode: Mode, form: Form, values: Mapping, progress: Callable) -
         options["labels"] = table and Path(_file(table))
         for what, field in form.columns.items():
             options[f"{what}_column"] = _typed(values[field]) or None
+        if mode.paths:
+            options["group_pattern"] = _typed(values[form.pattern]) or None
     name = _typed(values[form.name]) or _name(source)
     try:
         lab.import_data(source, name, **options)
