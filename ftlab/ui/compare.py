@@ -133,7 +133,8 @@ def _layout() -> SimpleNamespace:
 def _controls(ui: SimpleNamespace) -> None:
     with gr.Row(elem_classes="ft-controls"):
         ui.study = gr.Dropdown([], label="Study", min_width=150)
-        ui.method = gr.Dropdown([], label="Saliency map by", min_width=150)
+        usual = comparison.METHOD  # from the start: an early event would send none otherwise
+        ui.method = gr.Dropdown([usual], value=usual, label="Saliency map by", min_width=150)
         ui.target = gr.Dropdown(
             [MOST_LIKELY, EACH_OWN], value="", label="Class the maps explain", min_width=150
         )
