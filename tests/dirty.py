@@ -1,4 +1,4 @@
-"""Makers of pictures, trees and zips, right and wrong ones, that several tests share."""
+"""Pictures, trees and zips, right and wrong ones, and what refusing them means."""
 
 from __future__ import annotations
 

@@ -423,3 +423,10 @@ def test_the_tab_builds_and_all_its_events_are_private(lab):
         built = compare.tab(lab, ONE)
         built.load(demo)
     assert {event.api_visibility for event in demo.fns.values()} == {"private"}
+
+
+def test_an_event_before_the_tab_is_filled_has_a_method(lab):
+    with gr.Blocks(analytics_enabled=False) as demo:
+        compare.tab(lab, ONE)
+    labelled = {b.label: b for b in demo.blocks.values() if hasattr(b, "label")}
+    assert labelled["Saliency map by"].value == comparison.METHOD

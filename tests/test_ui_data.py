@@ -146,7 +146,7 @@ def test_phantoms_are_called_synthetic():
         ("by table, or say with --group-pattern what tells; else the", "by table, or the"),
         ("(name one with --path-column).", "(name one in the field “Path column”)."),
         ("name a table with --labels FILE.csv.", "name a table under “Table of labels”."),
-        ("leave out --labels and all --…-column.", "leave out the table of labels."),
+        ("without --labels, --group-pattern and all --…-column.", "without the table of labels."),
         ("--per-class is at least 1, not 0.", "“Images per class” is at least 1, not 0."),
     ],
 )  # fmt: skip

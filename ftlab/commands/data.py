@@ -20,7 +20,7 @@ def import_(
     name: Annotated[str, typer.Argument(help="What to call the data set.")],
     labels: Annotated[Path | None, typer.Option(help="CSV with a row per image.")] = None,
     path_column: Annotated[str | None, typer.Option(help="Of the image file.")] = None,
-    label_column: Annotated[str | None, typer.Option(help="Of the class, or each.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Of the class, or classes.")] = None,
     group_column: Annotated[str | None, typer.Option(help="Of patient, lesion or video.")] = None,
     group_pattern: Annotated[
         str | None, typer.Option(help="Of the group in a file's name: 'patient_[0-9]+'.")

@@ -67,7 +67,8 @@ def import_dataset(
         labels: a CSV with one row per image; columns that are not named are looked for under
             their usual names (`ftlab.datasets.tables`). Without it class folders are the labels.
         label_column: one, or several with commas between of which each row marks one with 1.
-        group_column: what must not straddle splits: patient, lesion, video; "" for nothing.
+        group_column: what must not straddle splits: patient, lesion, video. "" here, for splits
+            and for masks: none, even where a column has a usual name.
         group_pattern: a regular expression that finds it in an image's name instead, such as
             "patient_[0-9]+": all that it matches, or what its first (group) does.
         split_column: the data set's own splits; otherwise they are made here.

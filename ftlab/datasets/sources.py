@@ -99,10 +99,13 @@ def table_columns(
                 "--per-class is for phantoms (phantom:chest_xray and others): leave it out."
             )
         if group_pattern and columns["group"]:
-            raise BadInput("Groups come from --group-column or --group-pattern: give one of them.")
+            raise BadInput("Groups come from a column or from a pattern: give one of them.")
         return {**columns, "group": ""} if group_pattern else columns
     if labels or group_pattern or any(columns.values()):
-        raise BadInput("A phantom brings its own table: leave out --labels and all --…-column.")
+        raise BadInput(
+            "A phantom brings its own table: leave out --labels, --group-pattern and all "
+            "--…-column."
+        )
     if per_class is not None and per_class < 1:
         raise BadInput(f"--per-class is at least 1, not {per_class}.")
     return dict(path="file", label="label", group="group", split=None, mask="mask")

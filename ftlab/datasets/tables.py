@@ -55,8 +55,8 @@ def items(listing: Listing, table: Path, given: Mapping[str, str | None]) -> lis
     """The images that a table names; the listing's skipped, warnings and notes grow.
 
     Args:
-        given: the columns for path, label, group, split and mask; None where not named, "" for no
-            group.
+        given: the columns for path, label, group, split and mask: None where not named, "" where
+            none is to be looked for.
 
     Raises:
         BadInput: the table, or what a row says, cannot be used.
@@ -95,16 +95,20 @@ def items(listing: Listing, table: Path, given: Mapping[str, str | None]) -> lis
     if len(missing) <= MISSING * len(rows):
         listing.skipped.extend(missing)
     else:
-        said = (
-            f"{len(missing)} of {len(rows)} rows of the table name an image that the source lacks "
-            f"(first {missing[0][0]!r})"
-        )
+        said = _lost(missing, rows)
         if not named or unlisted > MISSING * len(named):
             raise BadInput(f"{said}: is {column['path']!r} the column of paths?")
         listing.warnings.append(f"{said}.")
     if unlisted:
         listing.warnings.append(f"{unlisted} images without a row in the table were left out.")
     return list(named.values())
+
+
+def _lost(missing: list[tuple[str, str]], rows: Rows) -> str:
+    return (
+        f"{len(missing)} of {len(rows)} rows of the table name an image that the source lacks "
+        f"(first {missing[0][0]!r})"
+    )
 
 
 def _item(name: str, path: Path, label: str, row: dict[str, str], column: Mapping) -> Item:
@@ -138,7 +142,7 @@ def _columns(
 ) -> dict[str, str | None]:
     """The columns of path, group, mask and split; None for what the table does not say."""
     column = {what: _column(what, given[what], found) for what in ("path", "group", "mask")}
-    if column["group"] == column["path"] or given["group"] == "":
+    if column["group"] == column["path"]:
         column["group"] = None  # each image is its own
     elif column["group"] and not given["group"]:
         listing.notes.append(f"in one split with all of the same {column['group']!r}")
@@ -153,7 +157,7 @@ def _column(what: str, given: str | None, found: list[str]) -> str | None:
     """
     if given in found:
         return given
-    known = [] if given else _known(what, found)
+    known = _known(what, found) if given is None else []
     if known or not (given or what == "path"):
         return known[0] if known else None
     raise _lacking(what, given, found)
@@ -180,7 +184,7 @@ def _split_column(
     rows: Rows, found: list[str], given: str | None, warnings: list[str]
 ) -> str | None:
     """The column of splits: the one that was named, or one that says train, val or test."""
-    if given:
+    if given is not None:
         return _column("split", given, found)
     for name in _known("split", found):
         said = {row[name].strip().lower() for row in rows}

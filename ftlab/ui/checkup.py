@@ -17,7 +17,7 @@ SOURCES = {
 }
 OPTIONS = (  # what sentences written for the command line are called on the page
     (r"with --labels FILE\.csv", "under “Table of labels”"),
-    (r"--labels and all --…-column", "the table of labels"),
+    (r"--labels, --group-pattern and all --…-column", "the table of labels"),
     (r"--per-class", "“Images per class”"),
     (r", or say with --group-pattern [^;]+; else", ", or"),
     (r"with --(\w)(\w+)-column", lambda m: f"in the field “{m[1].upper()}{m[2]} column”"),
