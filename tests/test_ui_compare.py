@@ -42,9 +42,9 @@ def picture(uri):
 
 
 def test_the_page_opens_on_the_reference_study_and_an_example_with_a_lesion(lab):
-    studies, methods, gallery, rows, shown = compare._first(lab)
+    studies, opened, methods, gallery, rows, shown = compare._first(lab)
     assert [name for name, _ in studies.choices] == ["reference", "another"]
-    assert studies.value == "reference"
+    assert studies.value == opened == "reference"
     assert ("scorecam (slow)", "scorecam") in methods.choices
     assert [row.label for row in rows] == ["normal", "nodule"]  # the brain is none of its classes
     assert (shown.label, shown.caption) == ("nodule", "Synthetic chest X-ray: nodule")
@@ -63,19 +63,32 @@ def test_each_page_that_opens_has_examples_in_files_of_its_own(lab, monkeypatch)
 
 
 def test_a_study_that_has_finished_since_can_be_chosen_and_opened(lab):
-    studies, gone = compare._studies(lab, "another", 0)
+    studies, gone = compare._studies(lab, "another", "reference", 0)
     assert studies["choices"] == ["reference", "another"]
     assert "value" not in studies and gone == 0, "what is chosen stays, and what is shown of it"
-    studies, gone = compare._studies(lab, "deleted", 3)
+    studies, gone = compare._studies(lab, "deleted", "deleted", 3)
     assert studies["value"] == "reference" and gone == 4, "it is turned to, which it is not by name"
     *_, studies, target = compare._open(lab, ("another", 3))
     assert studies.preprocess("another") == "another" and studies.value == "another"
 
 
+@pytest.mark.parametrize(
+    "opened, turned",
+    [
+        (None, False),  # the tab is selected while the page opens
+        ("reference", False),  # the page has opened, and its browser does not know it yet
+        ("", True),  # there was no study, and now there is
+    ],
+)
+def test_what_the_page_opens_with_is_compared_once(lab, opened, turned):
+    studies, gone = compare._studies(lab, None, opened, 0)
+    assert (gone == 1) == turned == ("value" in studies)
+
+
 def test_without_a_study_the_page_says_what_to_do(lab):
     lab.runs = lambda: []
-    studies, *_, shown = compare._first(lab)
-    assert studies.value is None
+    studies, opened, *_, shown = compare._first(lab)
+    assert studies.value is None and opened == ""
     _, said, made, *_ = compare._show(lab, ONE, shown, None, "gradcam", "")
     assert "Fine-tune" in said and "ftlab demo" in said and not made
     _, said, *_ = compare._show(lab, Mode("public"), shown, None, "gradcam", "")

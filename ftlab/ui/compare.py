@@ -20,8 +20,7 @@ from .parts import cache_folder, csv_file, empty, picture_files, told
 LAST = {"api_visibility": "private", "trigger_mode": "always_last"}  # what is chosen last counts
 QUIET = {"show_progress": "hidden", **LAST}
 ASK = {"concurrency_id": "networks", "concurrency_limit": 1, **LAST}
-MOST_LIKELY = ("most likely on average", "")
-EACH_OWN = ("each strategy's own", "own")
+EXPLAINED = [("most likely on average", ""), ("each strategy's own", "own")]
 NO_STUDY = (
     "Start a study in the Fine-tune tab: as soon as a run of it has finished, its strategies can "
     "be compared here on any image."
@@ -82,12 +81,12 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
         event(told(partial(_open, lab)), picked, opened, **QUIET).success(**shows)
 
     def refresh(event) -> None:
-        both = [ui.study, ui.gone]
-        event(told(partial(_studies, lab)), both, both, **QUIET)
+        known = [ui.study, ui.opened, ui.gone]
+        event(told(partial(_studies, lab)), known, [ui.study, ui.gone], **QUIET)
 
     def load(demo: gr.Blocks) -> None:
         demo.load(None, None, None, js=PASTE, **QUIET)
-        filled = [ui.study, ui.method, ui.examples, ui.rows, ui.shown]
+        filled = [ui.study, ui.opened, ui.method, ui.examples, ui.rows, ui.shown]
         demo.load(told(partial(_first, lab)), None, filled, **QUIET).success(**shows)
 
     return SimpleNamespace(load=load, refresh=refresh, follow=follow)
@@ -95,6 +94,7 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
 
 def _layout() -> SimpleNamespace:
     ui = SimpleNamespace(shown=gr.State(), rows=gr.State([]), lines=gr.State([]))
+    ui.opened = gr.State()  # the study that the page opened with, "" for none; None until it has
     ui.gone = gr.State(0)  # how often the study that was chosen was gone
     with gr.Row(elem_classes="ft-compare"):
         with gr.Column(scale=1, min_width=230, elem_classes="ft-left"):
@@ -116,16 +116,13 @@ def _layout() -> SimpleNamespace:
             )
         with gr.Column(scale=4, min_width=500):
             ui.many = gr.HTML(visible=False, js_on_load=cards.PICKED)
-            ui.many_csv = gr.DownloadButton(
-                "This table as CSV", size="sm", visible=False, elem_classes="ft-csv"
-            )
+            csv = {"size": "sm", "visible": False, "elem_classes": "ft-csv"}
+            ui.many_csv = gr.DownloadButton("This table as CSV", **csv)
             ui.sentence = gr.HTML(min_height=36)
             _controls(ui)
             ui.cards = gr.HTML(min_height=420)
             ui.table = gr.HTML()
-            ui.csv = gr.DownloadButton(
-                "Probabilities as CSV", size="sm", visible=False, elem_classes="ft-csv"
-            )
+            ui.csv = gr.DownloadButton("Probabilities as CSV", **csv)
             ui.blend = blending.build()
     return ui
 
@@ -135,9 +132,7 @@ def _controls(ui: SimpleNamespace) -> None:
         ui.study = gr.Dropdown([], label="Study", min_width=150)
         usual = comparison.METHOD  # from the start: an early event would send none otherwise
         ui.method = gr.Dropdown([usual], value=usual, label="Saliency map by", min_width=150)
-        ui.target = gr.Dropdown(
-            [MOST_LIKELY, EACH_OWN], value="", label="Class the maps explain", min_width=150
-        )
+        ui.target = gr.Dropdown(EXPLAINED, value="", label="Class the maps explain", min_width=150)
     gr.HTML(cards.toolbar())
 
 
@@ -155,6 +150,7 @@ def _first(lab) -> tuple:
     gallery, rows = _examples(lab, study)
     return (
         gr.Dropdown(studies, value=study),
+        study or "",
         gr.Dropdown(methods, value=comparison.METHOD),
         gallery,
         rows,
@@ -162,10 +158,12 @@ def _first(lab) -> tuple:
     )
 
 
-def _studies(lab, chosen: str | None, gone: int) -> tuple[dict, int]:
+def _studies(lab, chosen: str | None, opened: str | None, gone: int) -> tuple[dict, int]:
     """The studies that have a finished run by now; what is chosen stays while it is one of them."""
+    if opened is None:  # the tab is selected as its page opens, and would be compared twice
+        return gr.update(), gone
     able = comparison.able_studies(lab)
-    if chosen in able:
+    if (chosen or opened) in able:
         return gr.update(choices=able), gone
     return gr.update(choices=able, value=next(iter(able), None)), gone + 1
 
@@ -223,7 +221,7 @@ def _show(
         said = empty("There is nothing to compare with yet", what_to_do)
         return "", said, "", "", *[gr.skip()] * 4, gr.DownloadButton(visible=False), gr.skip()
     view = comparison.compare(lab, shown, study, method, target or None)
-    choices = [MOST_LIKELY, EACH_OWN, *((name, name) for name in view.classes)]
+    choices = [*EXPLAINED, *((name, name) for name in view.classes)]
     return (
         view.original,
         view.sentence,
