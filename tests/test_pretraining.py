@@ -12,6 +12,7 @@ sys.path.append(str(Path(__file__).parent.parent / "tools"))
 
 import formulas
 import pretrain_looks
+import views
 
 FIGURES = formulas.fractal(0, seed=0, instances=16)
 FIELDS = np.stack([formulas.texture(number, seed=0, instances=6)[0] for number in range(4)])
@@ -22,7 +23,7 @@ def seen(size: int, hardest: float, seed: int = 0):
     figures = torch.from_numpy(FIGURES)
     fields = torch.from_numpy(FIELDS).repeat(4, 1, 1)
     draw = torch.Generator().manual_seed(seed)
-    return pretrain_looks.view(figures, fields, size, hardest, draw)
+    return views.view(figures, fields, size, hardest, draw)
 
 
 def test_a_class_is_the_same_from_one_seed_and_another_from_another():
@@ -62,14 +63,14 @@ def test_the_easiest_view_of_a_fractal_is_white_on_black():
 
 def test_looks_tell_colour_contrast_and_direction():
     flat = torch.tensor([0.8, 0.2, 0.4]).view(1, 3, 1, 1).expand(1, 3, 64, 64)
-    place, whole = pretrain_looks.looks(flat, 2)
-    assert place.shape == (1, pretrain_looks.PLACE, 2, 2)
-    assert whole.shape == (1, pretrain_looks.WHOLE)
+    place, whole = views.looks(flat, 2)
+    assert place.shape == (1, views.PLACE, 2, 2)
+    assert whole.shape == (1, views.WHOLE)
     assert place[0, :3, 0, 0].tolist() == pytest.approx([0.8, 0.2, 0.4], abs=1e-4)
     assert place[0, 3:6].abs().max() < 1e-3, "nothing deviates"
     assert place[0, 9:20].abs().max() < 1e-3, "no contrast, no gradient"
     stripes = (torch.arange(64) // 4 % 2).float().view(1, 1, 1, 64).expand(1, 3, 64, 64)
-    place, _ = pretrain_looks.looks(stripes, 2)
+    place, _ = views.looks(stripes, 2)
     across, along = place[0, 12].mean(), place[0, 13].mean()
     assert across > 0.5 and along < 1e-3, "upright stripes change from left to right alone"
 
@@ -77,7 +78,7 @@ def test_looks_tell_colour_contrast_and_direction():
 def test_what_is_asked_reaches_every_weight():
     model = pretrain_looks.Asked()
     x, shown, woven = seen(64, hardest=1.0)
-    figure, ground, errors = model(x, *pretrain_looks.looks(x, 2))
+    figure, ground, errors = model(x, *views.looks(x, 2))
     assert figure.shape == (16, formulas.FRACTALS) and ground.shape == (16, formulas.TEXTURES)
     (figure[shown].sum() + ground[woven].sum() + sum(errors)).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
@@ -100,3 +101,32 @@ def test_kernels_return_to_the_norm_of_a_fresh_draw_without_another_answer():
     with torch.no_grad():
         answers = [network.eval()(x) for network in (grown, settled)]
     assert torch.allclose(*answers, rtol=1e-3, atol=1e-4)
+
+
+def test_a_stopped_training_comes_out_as_one_that_ran_through(tmp_path, monkeypatch):
+    for constant, value in {"STEPS": 4, "REPORTED": 2, "BATCH": 8, "SIZES": (48,)}.items():
+        monkeypatch.setattr(pretrain_looks, constant, value)
+    monkeypatch.setattr(pretrain_looks.torch, "set_num_threads", lambda number: None)
+    np.save(tmp_path / "figures.npy", FIGURES)
+    np.save(tmp_path / "fields.npy", FIELDS)
+
+    def train(out: Path) -> None:
+        (tmp_path / "meeting").unlink(missing_ok=True)
+        if pretrain_looks.dist.is_initialized():  # by one that was stopped
+            pretrain_looks.dist.destroy_process_group()
+        pretrain_looks.train(0, 1, tmp_path, "float32", 0, out)
+
+    def stop_before(file, model, optimizer, step, seconds):
+        if step == 4:
+            raise InterruptedError
+        keep(file, model, optimizer, step, seconds)
+
+    keep, through, stopped = pretrain_looks.keep, tmp_path / "through", tmp_path / "stopped"
+    train(through)
+    with monkeypatch.context() as halting, pytest.raises(InterruptedError):
+        halting.setattr(pretrain_looks, "keep", stop_before)
+        train(stopped)
+    assert stopped.with_suffix(".state").exists()
+    train(stopped)
+    assert stopped.read_bytes() == through.read_bytes()
+    assert not list(tmp_path.glob("*.state"))
