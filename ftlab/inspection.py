@@ -36,14 +36,17 @@ from .studies import Study
 BATCH = 32  # images at once; also CKA's minibatch
 IMAGES = 1000
 THETA0 = "theta_0"
-KEPT_AS = 1  # to be raised whenever the same question has another answer
+KEPT_AS = 2  # to be raised whenever the same question has another answer
 
 
-def activations(network: Network, x: Tensor) -> dict[str, Tensor]:
-    """Stage -> its output (B, C, h, w) for x (B, 3, H, W)."""
+def activations(network: Network, x: Tensor, ends: Mapping[str, int]) -> dict[str, Tensor]:
+    """Stage -> its output (B, C, h, w), after `ends` of its units, for x (B, 3, H, W)."""
     found = {}
     for name, stage in network.stages.items():
-        found[name] = x = stage(x)
+        for number, unit in enumerate(stage, 1):
+            x = unit(x)
+            if number == ends.get(name, len(stage)):
+                found[name] = x
     return found
 
 
@@ -59,17 +62,24 @@ def compare(
 ) -> list[dict]:
     """[{stage, against, svcca, cka}] of two networks in eval mode; see `similarity`.
 
+    A stage that one of them was cut within ends there for both: deeper is not changed.
+
     Args:
         order: (n,) places in the split; in random order, or a minibatch would hold one class.
         across: every stage of one against every stage of the other, not only against its own.
         progress: called with how many images have been seen.
     """
     device = first.head.weight.device
+    ends = {
+        name: min(len(stage), len(second.stages[name]))
+        for name, stage in first.stages.items()
+        if name in second.stages
+    }
     sums: dict[tuple[str, str], tuple[Moments, Kernels]] = {}
     seen = 0
     for pixels, _ in batches(split, order, BATCH):
         pixels = pixels.to(device)
-        left, right = (activations(n, n.prepare(pixels)) for n in (first, second))
+        left, right = (activations(n, n.prepare(pixels), ends) for n in (first, second))
         grams = [{name: gram(x) for name, x in side.items()} for side in (left, right)]
         for pair in product(left, right):
             if across or pair[0] == pair[1]:

@@ -8,11 +8,11 @@ Hillis 2007, after Satterthwaite 1946):
 
 sd is the sample standard deviation over the S seeds; cov is the covariance that two seeds owe to
 sharing their test images, from bootstrap resamples of the images, drawn patient by patient (or
-whatever the group is) where groups are known. cov is taken large enough that the whole is never
-less than the variance which the images alone give the mean: else seeds that happen to score alike
-would have an interval without width. What resampling cannot see, of classes with few images and
-of classes without an error, is added by `ftlab.rare`, which also gives the images' degrees of
-freedom.
+whatever the group is) where groups are known, times G / (G - 1) of G groups, since resamples
+scatter about this very sample's mean. cov is taken large enough that the whole is never less than
+the variance which the images alone give the mean: else seeds that happen to score alike would have
+an interval without width. What resampling cannot see, of classes with few images and of classes
+without an error, is added by `ftlab.rare`, which also gives the images' degrees of freedom.
 
 Per cent of 95 % intervals that held a known difference in accuracy of two strategies (3.3 points,
 150 test images, 1000 simulated studies; `coverage` in tests/test_statistics.py):
@@ -84,19 +84,20 @@ def interval(y_true: np.ndarray, runs: Sequence, groups: Sequence | None, metric
         ValueError: as in `bootstrap_weights`.
     """
     values, right = _measured(metric, y_true, runs, groups)
-    images = unseen(right.mean(0), groups, *strata(metric, y_true))
-    return _interval(values, images, len(y_true), -1.0 if metric == "kappa" else 0.0)
+    missed = unseen(right.mean(0), groups, *strata(metric, y_true))
+    return _interval(values, missed, groups, len(y_true), -1.0 if metric == "kappa" else 0.0)
 
 
 def mean_interval(scores: np.ndarray, groups: Sequence | None, lowest: float = 0.0) -> dict:
     """As `interval`, of the mean of what each run scores each image: (S, N), from lowest to 1."""
-    weights = _weights(numbered(len(scores[0]), groups).tobytes())
-    images = unseen(scores.mean(0), groups, np.zeros(len(scores[0]), int), 1.0, 1.0)
-    return _interval(scores @ weights.T / weights.sum(1), images, len(scores[0]), lowest)
+    images = len(scores[0])
+    weights = _weights(numbered(images, groups).tobytes())
+    missed = unseen(scores.mean(0), groups, np.zeros(images, int), 1.0, 1.0)
+    return _interval(scores @ weights.T / weights.sum(1), missed, groups, images, lowest)
 
 
-def _interval(values, images, n_images, lowest):
-    mean, error, freedom = _estimate(values, *images)
+def _interval(values, missed, groups, n_images, lowest):
+    mean, error, freedom = _estimate(values, *missed, numbered(n_images, groups).max() + 1)
     low, high = _limits(mean, error, freedom)
     return {
         "mean": mean,
@@ -119,15 +120,32 @@ def paired(
 
     Returns:
         {difference, low, high, seeds, images, p}; p is None with fewer than five seeds, and where
-        nothing tells the two apart.
+        the two say the same of every image.
 
     Raises:
         ValueError: as in `bootstrap_weights`, or the strategies have different numbers of runs.
     """
     if len(reference) != len(other):
         raise ValueError("A paired comparison needs the same seeds of both strategies.")
+    from scipy.stats import t
+
     theirs, ours = (_measured(metric, y_true, runs, groups) for runs in (reference, other))
-    return _difference(theirs, ours, metric, y_true, groups)
+    values, right = (a - b for a, b in zip(ours, theirs, strict=True))
+    missed, freedom = unseen(right.mean(0), groups, *strata(metric, y_true))
+    if all(map(np.array_equal, reference, other)):
+        missed = 0.0  # other images would not tell them apart, either
+    n_groups = numbered(len(y_true), groups).max() + 1
+    difference, error, freedom = _estimate(values, missed, freedom, n_groups)
+    low, high = _limits(difference, error, freedom)
+    testable = len(values) >= 5 and error > 0
+    return {
+        "difference": difference,
+        "low": low,
+        "high": high,
+        "seeds": len(values),
+        "images": len(y_true),
+        "p": float(2 * t.sf(abs(difference) / error, freedom)) if testable else None,
+    }
 
 
 def compare_to(
@@ -141,8 +159,9 @@ def compare_to(
 
     `runs`: strategy -> seed -> probs (N, C). Without a seed in common there is no row.
     Returns:
-        The dictionaries of `paired` with {strategy, reference, metric, p_holm}; p_holm is p
-        corrected for the number of comparisons that have one.
+        The dictionaries of `paired` with {strategy, reference, metric, p_holm, corrected}: p_holm
+        is p corrected for the number of rows, and corrected whether any of them has one. Where some
+        have, a row without is undecided whatever its interval says: less data is no evidence.
 
     Raises:
         ValueError: as in `bootstrap_weights`.
@@ -155,16 +174,20 @@ def compare_to(
         both = ([runs[name][seed] for seed in seeds] for name in (reference, strategy))
         row = paired(y_true, *both, groups, metric)
         rows.append({"strategy": strategy, "reference": reference, "metric": metric, **row})
-    corrected = holm([row["p"] for row in rows])
-    return [{**row, "p_holm": p} for row, p in zip(rows, corrected, strict=True)]
+    ps = holm([row["p"] for row in rows])
+    corrected = any(p is not None for p in ps)
+    return [{**row, "p_holm": p, "corrected": corrected} for row, p in zip(rows, ps, strict=True)]
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:
-    """p-values corrected for their number (Holm 1979), in the order given; None stays None."""
+    """p-values corrected for their number (Holm 1979), in the order given.
+
+    None stays None, and counts: a comparison that was planned and has no p yet.
+    """
     known = sorted((p, i) for i, p in enumerate(ps) if p is not None)
     corrected, highest = [None] * len(ps), 0.0
     for rank, (p, i) in enumerate(known):
-        highest = max(highest, min(1.0, p * (len(known) - rank)))
+        highest = max(highest, min(1.0, p * (len(ps) - rank)))
         corrected[i] = highest
     return corrected
 
@@ -198,26 +221,6 @@ def _weights(group_of: bytes) -> np.ndarray:
     return bootstrap_weights(len(groups), groups)
 
 
-def _difference(theirs, ours, metric, y_true, groups):
-    """The row of `paired` from what `_measured` gives of both strategies."""
-    from scipy.stats import t
-
-    values, right = (a - b for a, b in zip(ours, theirs, strict=True))
-    missed, freedom = unseen(right.mean(0), groups, *strata(metric, y_true))
-    alike = not values.any()  # what is the same on every resample has nothing that could be missed
-    difference, error, freedom = _estimate(values, 0.0 if alike else missed, freedom)
-    low, high = _limits(difference, error, freedom)
-    testable = len(values) >= 5 and error > 0
-    return {
-        "difference": difference,
-        "low": low,
-        "high": high,
-        "seeds": len(values),
-        "images": len(y_true),
-        "p": float(2 * t.sf(abs(difference) / error, freedom)) if testable else None,
-    }
-
-
 def _limits(mean, error, freedom):
     from scipy.stats import t
 
@@ -225,14 +228,14 @@ def _limits(mean, error, freedom):
     return mean - half, mean + half
 
 
-def _estimate(values, missed, images_freedom):
+def _estimate(values, missed, images_freedom, n_groups):
     """Mean over seeds, its standard error, and its degrees of freedom, of values (S, 1 + R)."""
     seeds, mean = len(values), float(values[:, 0].mean())
     if np.isnan(mean):
         return mean, mean, 1.0
     draws = values[:, ~np.isnan(values).any(0)][:, 1:]  # not those where the metric is undefined
     between = values[:, 0].var(ddof=1) / seeds if seeds > 1 else 0.0
-    by_images = np.atleast_2d(np.cov(draws))  # (S, S)
+    by_images = np.atleast_2d(np.cov(draws)) * n_groups / (n_groups - 1)  # (S, S)
     covariance = (by_images.sum() - by_images.trace()) / max(seeds * (seeds - 1), 1)
     images = max(covariance, by_images.mean() - between, 0.0) + missed
     variance = between + images

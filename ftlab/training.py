@@ -12,17 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import (
-    arithmetic,
-    backbones,
-    datasets,
-    files,
-    metrics,
-    runs,
-    studies,
-    tuning,
-    weights,
-)
+from . import arithmetic, backbones, datasets, files, metrics, runs, studies, tuning, weights
 from . import device as devices
 from .backbones import Network
 from .features import behind, frozen_units
@@ -67,13 +57,17 @@ def prepare(folder: Path, study: Study, home: Path) -> Context:
         BadInput: the data set is gone or has changed since the study began.
     """
     data = datasets.open_dataset(home / "data", study.data)
+    changed = BadInput(
+        f"The data set {study.data} has changed since the study {study.name} began: "
+        "start a new study with another --name."
+    )
     if data.hash != study.data_hash:
-        raise BadInput(
-            f"The data set {study.data} has changed since the study {study.name} began: "
-            "start a new study with another --name."
-        )
+        raise changed
     seen = splits(data, study.settings)
     groups = {n: np.unique(data.groups[s.rows], return_inverse=True)[1] for n, s in seen.items()}
+    done = next((cell for cell in studies.cells(study) if cell.finished(folder)), None)
+    if done and not np.array_equal(runs.predictions(done.folder(folder))["group"], groups["test"]):
+        raise changed  # the hash knows nothing of patients, whose images intervals hold together
     return Context(folder, study, home / "cache", devices.pick(), seen, groups)
 
 

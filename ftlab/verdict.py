@@ -65,6 +65,8 @@ def _finding(best, rival, runs, y_true, groups, metric):
         return f"Undecided: {leader} and {other} share no finished seed"
     row = rows[0]
     difference, low, high = (100 * row[key] for key in ("difference", "low", "high"))
+    if low == high:
+        return f"Undecided: {leader} and {other} say exactly the same of the test images"
     if np.isnan(difference):
         return f"Undecided: {NAMES[metric]} is undefined on these test images"
     gap = f"{abs(difference):.1f} points of {NAMES[metric]}"

@@ -20,6 +20,7 @@ def row(strategy: str, mean: float, seeds: int = 3, difference: float | None = 0
     paired = {"strategy": strategy, "reference": "full", "metric": "balanced_accuracy"}
     paired |= {"difference": difference, "low": low, "high": high, "seeds": seeds, "images": 200}
     p = 0.01 if seeds >= 5 else None
+    paired["corrected"] = seeds >= 5
     return {
         "backbone": "tiny",
         "strategy": strategy,

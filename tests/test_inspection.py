@@ -236,9 +236,21 @@ def test_a_stage_that_works_in_place_does_not_change_what_was_seen(backbone):
     network = backbones.build(backbone, 2, weights.load(backbone, "random")).eval()
     x = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
-        found = inspection.activations(network, x.clone())
+        found = inspection.activations(network, x.clone(), {})
         for stage in network.layout().stages[:-1]:
             assert found[stage.name].equal(network.run(x.clone(), upto=stage.units[-1]))
+
+
+def test_a_stage_that_was_cut_within_is_compared_up_to_the_cut():
+    from ftlab import backbones, weights
+
+    theta0 = weights.load("ftlab_mini", "random")
+    whole, cut = (backbones.build("ftlab_mini", 2, theta0, unit).eval() for unit in (None, 6))
+    assert len(cut.stages["layer3"]) < len(whole.stages["layer3"])
+    for pair in ((whole, cut), (cut, whole)):
+        rows = inspection.compare(*pair, split(8, size=64), np.arange(8))
+        assert [row["stage"] for row in rows] == ["stem", "layer1", "layer2", "layer3"]
+        assert all(row["cka"] == pytest.approx(1) for row in rows), "nothing was trained"
 
 
 # --- a study ---

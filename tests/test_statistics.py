@@ -176,6 +176,20 @@ def test_p_is_below_five_per_cent_exactly_where_the_interval_excludes_zero(seed)
 
 
 @pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "auroc"])
+def test_two_that_are_both_always_right_may_differ_on_other_images(metric):
+    y_true = np.arange(10) % 2
+    sure, surer = ([two_classes(np.where(y_true, p, 1 - p))] * 5 for p in (0.8, 0.9))
+    row = statistics.paired(y_true, sure, surer, None, metric)
+    assert row["difference"] == 0 and row["p"] == 1
+    assert row["low"] == pytest.approx(-row["high"]) and row["high"] > 0.05
+    more = statistics.paired(
+        np.tile(y_true, 20), *np.tile((sure, surer), (1, 1, 20, 1)), None, metric
+    )
+    assert 0 < more["high"] < row["high"] / 10
+
+
+@pytest.mark.filterwarnings("error")
 def test_strategies_that_nothing_tells_apart_have_no_p():
     y_true = np.arange(40) % 2
     runs = [right_on(y_true, np.arange(40) > 8)] * 5
@@ -209,13 +223,17 @@ def test_comparisons_with_a_p_are_corrected_for_their_number():
     rows = statistics.compare_to("full", runs, y_true, None, "accuracy")
     assert [row["p_holm"] for row in rows] == statistics.holm([row["p"] for row in rows])
     assert rows[-1]["p_holm"] is None
+    assert all(row["corrected"] for row in rows), "the one without a p is none for lack of seeds"
+    few = {name: {s: runs[name][s] for s in (0, 1, 2)} for name in runs}
+    rows_of_few = statistics.compare_to("full", few, y_true, None, "accuracy")
+    assert not any(row["corrected"] for row in rows_of_few)
     assert min(row["p_holm"] / row["p"] for row in rows[:2]) >= 1
 
 
 def test_holm_agrees_with_a_hand_example():
-    """0.01 * 4, 0.02 * 3, then 0.03 * 2 and 0.04 * 1, which may not fall below those before."""
+    """0.01 * 5, 0.02 * 4, then 0.03 * 3 and 0.04 * 2, which may not fall below those before."""
     assert statistics.holm([0.04, 0.01, None, 0.03, 0.02]) == pytest.approx(
-        [0.06, 0.04, None, 0.06, 0.06]
+        [0.09, 0.05, None, 0.09, 0.08]
     )
     assert statistics.holm([0.9, 0.8]) == [1.0, 1.0]
     assert statistics.holm([]) == []

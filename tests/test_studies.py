@@ -108,6 +108,22 @@ def test_a_data_set_that_changed_ends_the_study_in_a_sentence(home, tmp_path):
         work(other, folder)
 
 
+def test_a_data_set_whose_patients_are_told_otherwise_ends_the_study_too(tmp_path):
+    """Labels, pixels and splits are the same, and so is the hash; the intervals would not be."""
+    other = tmp_path / "home"
+    other.mkdir()
+    bands(other)
+    trained(other, ("linear_probe",), name="alone")
+    items = other / "data" / "bands" / "items.csv"
+    head, *rows = (line.split(",") for line in items.read_text().splitlines())
+    for number, row in enumerate(rows):
+        row[head.index("group")] = f"patient {number // 3}"
+    files.write_text(items, "\n".join(map(",".join, (head, *rows))) + "\n")
+    folder = ask(other, ("linear_probe", "full"), name="alone")
+    with pytest.raises(BadInput, match="bands has changed since the study alone began"):
+        work(other, folder)
+
+
 def test_train_per_class_leaves_so_many_images_of_each_class_and_all_of_val_and_test(home):
     from ftlab.datasets import open_dataset
 

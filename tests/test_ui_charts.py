@@ -131,6 +131,8 @@ def test_with_five_seeds_a_mark_is_what_the_corrected_p_says():
     assert ranking.mark(row) == "above full"
     row["to_full"]["p_holm"] = 0.12  # the interval alone excludes 0
     assert ranking.mark(row) == "undecided"
+    row["to_full"] |= {"p": None, "p_holm": None, "seeds": 4}  # one seed is lost
+    assert ranking.mark(row) == "undecided", "fewer seeds decide nothing that more do not"
 
 
 def test_full_is_not_compared_with_itself():

@@ -136,6 +136,9 @@ def test_p_values_stand_where_there_are_five_seeds_and_are_excused_where_not():
     few, enough = (board.cells([findings.answer(seeds=n)]) for n in (3, 5))
     assert board.FEW_SEEDS in board.caption(few)
     assert board.CORRECTED in board.caption(enough)
+    (shorter,) = board.cells([findings.answer("burns", seeds=3)])
+    both = board.caption([shorter, *enough])
+    assert board.CORRECTED in both and f"in burns, tiny there are {board.FEW_SEEDS}" in both
     table = board.table(board.rows(enough))
     assert table["metadata"]["display_value"][0][table["headers"].index("p (Holm)")] == "0.01"
 

@@ -39,7 +39,7 @@ def test_validation_alone_chooses_who_is_compared():
     y_true, full, lp_ft = study(np.random.default_rng(12), n=400, gain=2)
     runs = {"full": full, "lp_ft": lp_ft, "gradual": full}
     said = said_of({"gradual": 0.9, "lp_ft": 0.8, "full": 0.7}, runs, y_true)
-    assert said.startswith("Undecided: gradual, best on validation, is 0.0 points")
+    assert said.startswith("Undecided: gradual, best on validation, and full say exactly the same")
     assert "lp_ft" not in said
 
 

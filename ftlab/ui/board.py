@@ -17,8 +17,9 @@ FEW_SEEDS = (
     "comparisons: one alone proves little"
 )
 CORRECTED = (
-    "marks and p-values are corrected for the number of comparisons (Holm); the sentence above "
-    "makes one comparison, chosen on validation, and needs no correction"
+    "marks and p-values are corrected for the number of comparisons on that backbone in that study "
+    "(Holm), and what has fewer than five seeds is undecided; the sentence above makes one "
+    "comparison, chosen on validation, and needs no correction"
 )
 
 
@@ -66,16 +67,22 @@ def state(answers: Sequence[Mapping]) -> str:
 def caption(found: Sequence[Cell]) -> str:
     """HTML: what the numbers of the leaderboard rest on, and what its words mean."""
     rests = dict.fromkeys(f"{basis(cell.rows)}, {rates(cell.board)}" for cell in found)
-    paired = [row["to_full"] for cell in found for row in cell.rows if row["to_full"]]
-    few = all(row["p"] is None for row in paired)
-    tests = f"; {FEW_SEEDS if few else CORRECTED}" if paired else ""
     words = " · ".join(term(word) for word in WORDS)
     more = "".join(f" {say}." for say in (_ensembles(found), _looks(found)) if say)
     return (
         f'<p class="ft-muted">Mean over seeds on the test set with 95 % intervals '
         f"({esc('; '.join(rests))}); differences to full are paired, seed by seed on the same "
-        f"images{esc(tests)}.{esc(more)} What the words mean: {words}.</p>"
+        f"images{esc(corrections(found))}.{esc(more)} What the words mean: {words}.</p>"
     )
+
+
+def corrections(found: Sequence[Cell]) -> str:
+    """What the marks and p-values rest on, told after a semicolon; nothing where there are none."""
+    told = {c.name: [r["to_full"]["corrected"] for r in c.rows if r["to_full"]] for c in found}
+    few, enough = ([name for name in told if so in told[name]] for so in (False, True))
+    if few and enough:
+        return f"; {CORRECTED}; but in {' and '.join(few)} there are {FEW_SEEDS}"
+    return f"; {FEW_SEEDS}" * bool(few) + f"; {CORRECTED}" * bool(enough)
 
 
 def _ensembles(found: Sequence[Cell]) -> str:

@@ -17,12 +17,10 @@ def leaderboard(found: Found) -> Iterator[str]:
     shown = board.table(board.rows(found.cells))
     lines = shown["metadata"]["display_value"]
     rests = "; ".join(dict.fromkeys(f"{basis(c.rows)}, {rates(c.board)}" for c in found.cells))
-    paired = [row["to_full"] for c in found.cells for row in c.rows if row["to_full"]]
-    few = all(row["p"] is None for row in paired)
-    tests = f"; {board.FEW_SEEDS if few else board.CORRECTED}" if paired else ""
+    corrected = board.corrections(found.cells)
     yield (
         f"<p>Mean over seeds on the test set with 95 % intervals ({esc(rests)}); differences to "
-        f"full are paired, seed by seed on the same images{esc(tests)}.</p>"
+        f"full are paired, seed by seed on the same images{esc(corrected)}.</p>"
     )
     yield table([dict(zip(shown["headers"], line, strict=True)) for line in lines])
     for cell in found.cells:

@@ -43,8 +43,8 @@ VIEWS = {  # what the dot plot can show -> the axis
 def mark(row: Mapping) -> str | None:
     """What the paired comparison with full says of a row; None where there is none.
 
-    By Holm's p where there is one (five seeds), else by the interval, which is not corrected for
-    the number of comparisons. An ensemble is none of them.
+    By Holm's p where any row of its backbone has one (five seeds), else by the interval, which is
+    not corrected for the number of comparisons. An ensemble is none of them.
     """
     if "strategy" not in row:
         return "ensemble"
@@ -54,8 +54,8 @@ def mark(row: Mapping) -> str | None:
     if not paired or math.isnan(paired["difference"]):
         return None
     decided = paired["seeds"] > 1 and (paired["low"] > 0 or paired["high"] < 0)
-    if paired["p_holm"] is not None:
-        decided = paired["p_holm"] < 0.05
+    if paired["corrected"]:
+        decided = paired["p_holm"] is not None and paired["p_holm"] < 0.05
     if not decided:
         return UNDECIDED
     return "above full" if paired["difference"] > 0 else "below full"
