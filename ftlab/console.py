@@ -25,7 +25,8 @@ def emit(record: Mapping | list) -> None:
 
 def say(text: str = "", err: bool = False) -> None:
     """A line for a person, on standard output, or beside it where that holds JSON or results."""
-    print(ORDERS.sub("\ufffd", text), file=sys.stderr if err else sys.stdout, flush=True)
+    text = ORDERS.sub("\ufffd", text).encode("utf-8", "replace").decode()  # names need be no text
+    print(text, file=sys.stderr if err else sys.stdout, flush=True)
 
 
 def table(rows: Iterable[Mapping], columns: Mapping[str, Callable[[Mapping], str]]) -> None:

@@ -145,3 +145,36 @@ def test_an_import_groups_by_patient_and_keeps_no_identifier(tmp_path):
     original = read_image(tmp_path / "scans" / "healthy" / "IM0")
     assert np.array_equal(read_image(ds.folder / ds.files[0]).pixels, original.pixels)
     assert any("DICOM" in note for note in report(ds)["notes"])
+
+
+def scans(root, patient):
+    """24 scans of each of two classes; patient: the PatientID of a number."""
+    chance = np.random.default_rng(1)
+    for label in ("healthy", "ill"):
+        (root / label).mkdir(parents=True)
+        for n in range(24):
+            values = chance.integers(0, 4096, (16, 16)).astype(np.uint16)
+            data = dicom(values, bits=12, PatientID=patient(n))
+            (root / label / f"{n}.dcm").write_bytes(data)
+    (root / "DICOMDIR").write_bytes(b"a list, no picture")
+    return root
+
+
+def test_lesions_of_one_patient_stay_together_whatever_the_table_calls_them(tmp_path):
+    source = scans(tmp_path / "scans", lambda n: f"P{n // 4}")
+    lines = ["file,label,lesion_id"]
+    for label in ("healthy", "ill"):  # two lesions of a patient, and two images without one
+        lesions = [f"{label}-{n // 4}-{n % 2}" if n % 4 < 2 else "" for n in range(24)]
+        lines += [f"{label}/{n}.dcm,{label},{lesion}" for n, lesion in enumerate(lesions)]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    options = {"labels": tmp_path / "t.csv", "fractions": (0.4, 0.2, 0.4)}
+    ds = import_dataset(tmp_path / "data", str(source), "x", **options)
+    assert len(set(ds.groups)) == 6 and report(ds)["skipped"] == []
+    assert any("18 groups were joined with others" in w for w in report(ds)["warnings"])
+
+
+def test_one_patient_for_all_scans_is_nobody(tmp_path):
+    source = scans(tmp_path / "scans", lambda n: "ANONYMOUS")
+    ds = import_dataset(tmp_path / "data", str(source), "x")
+    assert not ds.grouped
+    assert any("the same PatientID: it was not used" in w for w in report(ds)["warnings"])

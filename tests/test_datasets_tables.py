@@ -42,8 +42,8 @@ def test_a_table_may_leave_out_suffix_and_folders_and_use_semicolons(tmp_path):
     assert len(import_dataset(tmp_path / "data", str(tmp_path / "in"), "x").files) == 24
 
 
-def test_class_folders_rule_over_a_table_unless_a_column_is_named(tmp_path):
-    source = tree(tmp_path / "in")
+def test_class_folders_rule_over_a_table_of_some_unless_a_column_is_named(tmp_path):
+    source = tree(tmp_path / "in", 16)
     rows = [(f"{c}/{n}.png", "new" if n % 2 else "old", f"p{n}") for c in ("cat", "dog")
             for n in range(12)]  # fmt: skip
     table(source / "labels.csv", rows, ("file", "label", "group"))
@@ -230,3 +230,79 @@ def test_another_column_of_that_name_is_left_alone(tmp_path, said, warned):
     ds, told = imported(tmp_path, rows, ("file", "label", "set"))
     assert told["splits"]["test"] == 4
     assert warned == any("splits in 'set' were not kept" in w for w in told["warnings"])
+
+
+# --- what tables say of patients ---
+
+
+def groups_of(tmp_path, rows, name="x", head=("path", "label", "patient")):
+    labels = table(tmp_path / f"{name}.csv", rows, head)
+    source = tmp_path / "in"
+    ds = import_dataset(tmp_path / "data", str(source), name, labels=labels)
+    return dict(zip((number(ds, f) for f in ds.files), ds.groups, strict=True)), ds
+
+
+def number(ds, file):
+    return next(i for i in range(24) if (ds.folder / file).read_bytes() == png(noise(i)))
+
+
+def test_a_patient_written_in_two_ways_is_one(tmp_path):
+    flat(tmp_path / "in")
+    spelled = ("Patient {}", "patient  {}")
+    rows = [(f"{i}.png", "ab"[i % 2], spelled[i % 2].format(i // 2)) for i in range(24)]
+    groups, ds = groups_of(tmp_path, rows)
+    assert len(set(groups.values())) == 12 and groups[0] == groups[1] == "Patient 0"
+    assert any("12 groups are written in several ways" in w for w in report(ds)["warnings"])
+
+
+def test_an_image_of_two_lesions_joins_them_and_one_of_two_splits_is_refused(tmp_path):
+    flat(tmp_path / "in")
+    rows = [(f"{i}.png", "ab"[i % 2], f"l{i // 2}") for i in range(24)]
+    groups, ds = groups_of(tmp_path, [*rows, ("0.png", "a", "l11")])
+    assert groups[0] == groups[1] == groups[22] == groups[23] and len(set(groups.values())) == 11
+    assert any("1 groups were joined" in w for w in report(ds)["warnings"])
+    split = [(*row, "test" if i < 8 else "train") for i, row in enumerate(rows)]
+    labels = table(
+        tmp_path / "s.csv", [*split, (*rows[0], "train")], ("path", "label", "l", "split")
+    )
+    refused(
+        tmp_path / "b", tmp_path / "in", "0.png is listed as 'test' and as 'train'", labels=labels
+    )
+
+
+# --- how tables write paths ---
+
+
+@pytest.mark.parametrize(
+    "write, warned",
+    [
+        ("C:\\Users\\Anna\\study\\{}.png", "'study'"),
+        ("/home/anna/study/{}.png", "'study'"),
+        ("./{}.PNG", ""),
+    ],
+)
+def test_paths_of_another_machine_and_another_case_are_found(tmp_path, write, warned):
+    flat(tmp_path / "in")
+    rows = [(write.format(i), "ab"[i % 2]) for i in range(24)]
+    labels = table(tmp_path / "t.csv", rows, ("path", "label"))
+    ds = import_dataset(tmp_path / "data", str(tmp_path / "in"), "x", labels=labels)
+    assert len(ds.files) == 24
+    said = [w for w in report(ds)["warnings"] if "folder that the source lacks" in w]
+    assert len(said) == bool(warned) and all(warned in w for w in said)
+
+
+def test_paths_that_several_files_share_are_said_to_be_that(tmp_path):
+    (tmp_path / "in").mkdir()
+    flat(tmp_path / "in" / "part 1"), flat(tmp_path / "in" / "PART 2")
+    labels = table(
+        tmp_path / "t.csv", [(f"{i}.png", "ab"[i % 2]) for i in range(24)], ("path", "label")
+    )
+    refused(tmp_path, tmp_path / "in", "image that is there in several folders", labels=labels)
+
+
+def test_what_excel_leaves_in_a_table_is_no_row(tmp_path):
+    flat(tmp_path / "in")
+    rows = "".join(f"{i};{i % 2},0;{1 - i % 2},0\n" for i in range(24))
+    (tmp_path / "in" / "t.csv").write_text(f"sep=;\nimage;ill;sane\n{rows};;\n;;\n", "utf-8-sig")
+    ds = import_dataset(tmp_path / "data", str(tmp_path / "in"), "x")
+    assert set(ds.classes) == {"ill", "sane"} and report(ds)["skipped"] == []

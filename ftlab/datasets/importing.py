@@ -16,6 +16,7 @@ from PIL import Image
 from ..records import BadInput
 from . import checks, masks, splits, store
 from .classes import ordered
+from .groups import of_images
 from .items import Item
 from .labelling import label_items
 from .listing import Listing
@@ -171,14 +172,18 @@ def _checked(
 ) -> tuple[dict, list[dict]]:
     """The manifest and the rows of items.csv."""
     labels = np.array([classes.index(r.item.label) for r in readings])
-    groups, grouped = _groups(readings, listing.warnings)
+    told = [(r.item.groups, r.patient) for r in readings]
+    groups, grouped, said = of_images(told, [r.file for r in readings])
+    listing.warnings += said
     exact, near = checks.duplicates([r.print for r in readings])
     own = np.array([r.item.split or "" for r in readings])
-    split = splits.divide(
-        own, labels, groups, checks.trusted(exact, near, len(own)), fractions, seed
-    )
-    listing.warnings += splits.own_warnings(own, split, groups)
-    listing.warnings += splits.judge(labels, groups, split, classes, own=bool(own[0]))
+    together = checks.trusted(exact, near, len(own))
+    split = splits.divide(own, labels, groups, together, fractions, seed)
+    try:
+        judged = splits.judge(labels, groups, split, classes, own=bool(own[0]))
+    except BadInput as error:  # what was noticed before may be the reason
+        raise BadInput(" ".join((str(error), *listing.warnings))) from error
+    listing.warnings += [*splits.own_warnings(own, split, groups), *judged]
     numbers, warnings = checks.describe(exact, near, labels, split, own_splits=bool(own[0]))
     listing.warnings += warnings
     if lost := sum(bool(r.item.masks and not r.mask) for r in readings):
@@ -208,24 +213,3 @@ def _checked(
                [r.mask for r in readings])  # fmt: skip
     rows = [dict(zip(store.COLUMNS, row, strict=True)) for row in zip(*columns, strict=True)]
     return manifest, rows
-
-
-def _groups(readings: list[Reading], warnings: list[str]) -> tuple[np.ndarray, bool]:
-    """The group of each image, (N,), and whether any is known; a patient is only numbered."""
-    numbers: dict[str, int] = {}
-    groups, known = [], 0
-    for reading in readings:
-        group = reading.item.group
-        if not group and reading.patient:
-            group = f"patient {numbers.setdefault(reading.patient, len(numbers) + 1)}"
-        known += bool(group)
-        groups.append(group or reading.file)
-    if not known:
-        warnings.append(
-            "No groups are known: if several images show one patient or lesion, name them in a "
-            "table with --group-column, or say with --group-pattern what in a file's name tells "
-            "them; else the test result may be too good."
-        )
-    elif known < len(readings):
-        warnings.append(f"{len(readings) - known} images have no group; each counts as its own.")
-    return np.array(groups), known > 0

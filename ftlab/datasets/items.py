@@ -24,7 +24,7 @@ class Item:
     name: str
     path: Path
     label: str
-    group: str | None = None
+    groups: tuple[str, ...] = ()  # patients, lesions or videos it is said to show
     split: str | None = None
     masks: tuple[Path, ...] = ()
 

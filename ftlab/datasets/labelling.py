@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..records import BadInput
-from . import masks, tables
-from .items import SPLITS, Item, class_name
-from .listing import Listing, is_table
+from . import folders, masks, tables
+from .folders import Levels, split_of
+from .items import Item, class_name
+from .listing import Listing, is_table, unread
 
 
 def label_items(
@@ -21,25 +22,33 @@ def label_items(
 ) -> list[Item]:
     """The images of a listing with their labels, by name; the listing's skipped and warnings grow.
 
-    Class folders rule unless a table is given, a column is named, or there are no class folders.
+    A table rules where it is given or a column is named, where there are no class folders, and
+    where it is the source's own, names nearly all images and parts them otherwise than folders do.
 
     Args:
         labels: a CSV file on disk or, by its name, inside the source.
-        columns: the table's columns for path, label, group, split and mask, None where not named.
+        columns: the table's columns for path, label, group, split and mask: None where not named,
+            "" where none is to be looked for.
         group_pattern: a regular expression for the part of an image's name that is its group.
 
     Raises:
         BadInput: no labels to be found, or labels that cannot be used.
     """
     plain = _without_masks(listing)
-    depth, first = _layout(plain)
-    folders = {n.split("/")[first] for n in plain.files if n.count("/") > first}
+    found = folders.levels(plain)
+    named = {n.split("/")[found.label] for n in plain.files if n.count("/") > found.label}
     has_table = any(map(is_table, listing.files))
-    if labels or any(columns.values()) or not folders or (len(folders) == 1 and has_table):
+    if labels or any(columns.values()) or not named or (len(named) == 1 and has_table):
         items = tables.items(listing, tables.find(listing, labels), columns)
     else:
-        items = _from_folders(plain, depth, first)
-        masks.report(listing, listing.files.keys() - plain.files)
+        by_folder = _from_folders(plain, found, columns["group"] is None and not group_pattern)
+        items = _from_own_table(listing, by_folder, columns) if has_table else None
+        if items is None:
+            items = by_folder
+            tables_left = [name for name in listing.files if is_table(name)]
+            listing.skipped += [(name, "the folders give the labels") for name in tables_left]
+            masks.report(listing, listing.files.keys() - plain.files)
+            _tell(found, items, listing)
     _report_clashes(items, listing)
     items = sorted(items, key=lambda item: item.name)
     return _grouped(items, group_pattern, listing.notes) if group_pattern else items
@@ -49,52 +58,90 @@ def _without_masks(listing: Listing) -> Listing:
     """The listing without what is a mask by its name; skipped and warnings are still its own."""
     left_out = masks.mask_names(listing.files)
     files = {name: path for name, path in listing.files.items() if name not in left_out}
-    folders = {name for name in listing.folders if masks.FOLDER not in name.lower().split("/")}
-    return replace(listing, files=files, folders=folders)
+    around = {name for name in listing.folders if masks.FOLDER not in name.lower().split("/")}
+    return replace(listing, files=files, folders=around)
 
 
-def _layout(listing: Listing) -> tuple[int, int]:
-    """Where in a name's parts split folders may stand, and where the class folders stand.
-
-    They are the same place unless all images lie in folders named train, val and the like.
-    """
-    depth = _wrapping(listing)
-    tops = {n.split("/")[depth].lower() for n in listing.files if n.count("/") > depth}
-    own_splits = tops <= SPLITS.keys() and "train" in {SPLITS[top] for top in tops}
-    return depth, depth + own_splits
-
-
-def _wrapping(listing: Listing) -> int:
-    """How many folders lie around all that matters: 1 for archive.zip/photos/<class>/..., or 0."""
-    depth = 0
-    names = [*listing.files, *listing.folders]
-    while True:
-        tops = {name.split("/")[depth] for name in names if name.count("/") >= depth}
-        around = all(name.count("/") > depth for name in listing.files)
-        deeper = any(name.count("/") > depth for name in listing.folders)
-        if len(tops) != 1 or not around or not deeper:
-            return depth
-        depth += 1
-
-
-def _from_folders(listing: Listing, depth: int, first: int) -> list[Item]:
+def _from_folders(listing: Listing, levels: Levels, grouped: bool) -> list[Item]:
+    """The images in class folders; grouped: whether a folder may say who is in them."""
     items = []
     for name, path in listing.files.items():
-        parts = name.split("/")
+        *around, _ = parts = name.split("/")
         if is_table(name):
-            listing.skipped.append((name, "the class folders give the labels, not this table"))
-        elif len(parts) <= first + 1 or not class_name(parts[first]):
+            continue
+        if levels.leave_out(around):
+            listing.skipped.append((name, "it lies beside the folders of train and test"))
+        elif len(around) <= levels.label or not class_name(parts[levels.label]):
             listing.skipped.append((name, "it lies in no class folder"))
         else:
-            split = SPLITS[parts[depth].lower()] if first > depth else None
-            items.append(Item(name, path, class_name(parts[first]), split=split))
-    folders = [name.split("/") for name in listing.folders]
-    named = {class_name(parts[first]) for parts in folders if len(parts) > first}
+            split = split_of(parts[levels.split]) if levels.split is not None else None
+            groups = (parts[levels.group],) if grouped and levels.group is not None else ()
+            items.append(Item(name, path, class_name(parts[levels.label]), groups, split))
+    inside = [each for name in listing.folders if not levels.leave_out(each := name.split("/"))]
+    named = {class_name(each[levels.label]) for each in inside if len(each) > levels.label}
     if empty := sorted(named - {item.label for item in items}):
         raise BadInput(
             f"No images in the class folder {', '.join(map(repr, empty))}: add some or remove it."
+            + unread(listing)
         )
     return items
+
+
+def _from_own_table(listing: Listing, by_folder: list[Item], columns: Mapping) -> list[Item] | None:
+    """The images as the source's own table tells of them, where it tells of nearly all; else None.
+
+    Where it parts them into the same classes as the folders do, these name the classes, and the
+    table says who is in the images.
+    """
+    aside = replace(listing, skipped=list(listing.skipped), warnings=[], notes=[])
+    try:
+        if columns["label"] == "":
+            return None
+        found = tables.items(aside, tables.find(listing, None), columns)
+    except BadInput:
+        return None
+    told = {item.name: item for item in found}
+    if any(item.split for item in by_folder) or len(found) < tables.NEARLY_ALL * len(by_folder):
+        return None
+    pairs = {(item.label, told[item.name].label) for item in by_folder if item.name in told}
+    here, there = (set(names) for names in zip(*pairs, strict=True))
+    if len(here) == len(there) == len(pairs):
+        known = all(item.name in told for item in by_folder)
+        if not known or not any(item.groups or item.split or item.masks for item in found):
+            return None
+        found = [replace(told[item.name], label=item.label) for item in by_folder]
+    else:
+        folders_named = ", ".join(map(repr, sorted(here)[:3]))
+        aside.warnings.append(
+            f"The source's table gives the labels, not the folders around the images "
+            f"({folders_named}), which part them otherwise: an empty label column takes the "
+            "folders."
+        )
+    listing.skipped, listing.notes = aside.skipped, [*listing.notes, *aside.notes]
+    listing.warnings += aside.warnings
+    return found
+
+
+def _tell(levels: Levels, items: list[Item], listing: Listing) -> None:
+    """Say how the folders were read, where they could be read otherwise."""
+    if levels.beside:
+        left = sum(levels.leave_out(name.split("/")[:-1]) for name in listing.files)
+        listing.warnings.append(
+            f"{left} files beside the folders of train and test were left out, those in "
+            f"{', '.join(map(repr, levels.beside[:3]))}."
+        )
+    if levels.patients:
+        some = ", ".join(map(repr, levels.patients[:2]))
+        classes = ", ".join(map(repr, sorted({item.label for item in items})[:3]))
+        listing.warnings.append(
+            f"The folders {some} and so on were taken for patients and those within them "
+            f"({classes}) for classes, since their names recur: a table can say otherwise."
+        )
+    elif any(item.groups for item in items):
+        first = next(item for item in items if item.groups)
+        listing.notes.append(
+            f"in one split with all in folders of one name, as {first.groups[0]!r}"
+        )
 
 
 def _grouped(items: list[Item], pattern: str, notes: list[str]) -> list[Item]:
@@ -112,7 +159,10 @@ def _grouped(items: list[Item], pattern: str, notes: list[str]) -> list[Item]:
             f"{items[0].name!r})."
         )
     notes.append(f"in one split with all in whose names {pattern!r} finds the same")
-    return [replace(item, group=group or None) for item, group in zip(items, groups, strict=True)]
+    return [
+        replace(item, groups=(group,) if group else ())
+        for item, group in zip(items, groups, strict=True)
+    ]
 
 
 def _report_clashes(items: list[Item], listing: Listing) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -11,7 +13,8 @@ MAX_UNPACKED = 2 * 2**30  # bytes of a whole source that is unpacked or download
 SUFFIXES = frozenset(
     ".png .jpg .jpeg .jpe .jfif .tif .tiff .bmp .gif .webp .dcm .dicom .dic .ima".split()
 )
-CLUTTER = frozenset(("__macosx", "thumbs.db", "desktop.ini"))  # and whatever starts with a dot
+CLUTTER = frozenset(("__macosx", "thumbs.db", "desktop.ini", "dicomdir"))  # and .whatever
+UNREAD = "not a kind of image file that is read"
 
 
 @dataclass
@@ -28,7 +31,7 @@ class Listing:
 
 
 def is_clutter(name: str) -> bool:
-    """Whether a file is an operating system's or an editor's, never a person's."""
+    """Whether a file is an operating system's, an editor's or a CD's list, never a picture."""
     parts = PurePosixPath(name.lower()).parts
     return any(part in CLUTTER or (part[0] == "." and part.strip(".")) for part in parts)
 
@@ -41,7 +44,25 @@ def why_not(name: str) -> str | None:
     suffix = PurePosixPath(name).suffix.lower()
     if suffix in SUFFIXES or suffix in (".csv", "") or suffix[1:].isdigit():
         return None
-    return f"not a kind of image file that is read ({suffix})"
+    return f"{UNREAD} ({suffix})"
+
+
+def unread(listing: Listing) -> str:
+    """How many files are of kinds that are not read, as a sentence to add to a refusal; or ""."""
+    names = [PurePosixPath(name) for name, why in listing.skipped if why.startswith(UNREAD)]
+    kinds = Counter("".join(n.suffixes[-2:] if n.suffix == ".gz" else n.suffix) for n in names)
+    if not kinds:
+        return ""
+    said = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(3))
+    return f" Not read were {said}: save their pictures as PNG, JPEG, TIFF or DICOM files."
+
+
+def readable(name: str) -> str:
+    """A file's name as text: the bytes of an old Windows name (cp1252) become its letters."""
+    try:
+        return name.encode() and name
+    except UnicodeEncodeError:
+        return os.fsencode(name).decode("cp1252", "replace")
 
 
 def is_table(name: str) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from ..records import BadInput
 from .archives import unpack
 from .hub import download
-from .listing import Listing, is_clutter, why_not
+from .listing import Listing, is_clutter, readable, why_not
 from .npz import write_out
 from .store import Progress
 
@@ -51,9 +51,13 @@ def gather(
     if path.is_dir():
         return _list_folder(path, "folder")
     if not path.is_file():
-        if re.fullmatch(r"[\w.-]+/[\w.-]+", source) and not source.startswith("."):
+        missing = f"There is no file or folder {path.name!r} to import."
+        if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", source) or path.parent.is_dir():
+            raise BadInput(missing)
+        try:
             return _hub(source)
-        raise BadInput(f"There is no file or folder {path.name!r} to import.")
+        except BadInput as error:
+            raise BadInput(f"{missing} {error}") from error
     work.mkdir(parents=True)
     return write_out(path, work) if path.suffix.lower() == ".npz" else unpack(path, work)
 
@@ -63,7 +67,7 @@ def _list_folder(root: Path, kind: str) -> Listing:
     for folder, folders, files in os.walk(root):
         here = Path(folder)
         for name in sorted(folders):
-            inner = (here / name).relative_to(root).as_posix()
+            inner = readable((here / name).relative_to(root).as_posix())
             if is_clutter(inner):
                 folders.remove(name)
             elif (here / name).is_symlink():  # following it could lead round in circles
@@ -71,7 +75,7 @@ def _list_folder(root: Path, kind: str) -> Listing:
             else:
                 listing.folders.add(inner)
         for name in files:
-            inner = (here / name).relative_to(root).as_posix()
+            inner = readable((here / name).relative_to(root).as_posix())
             if is_clutter(inner):
                 continue
             if reason := why_not(inner):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -11,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from ..records import BadInput
 from .items import SPLITS, Item, class_name
-from .listing import Listing, endings, is_table, plain_path
+from .listing import Listing, endings, is_table, plain_path, unread
 from .masks import mask_names, of_rows, report
 
 USUAL = {  # what columns are called where nobody said, the likelier first, as `_plain` has them
@@ -22,8 +23,11 @@ USUAL = {  # what columns are called where nobody said, the likelier first, as `
     "split": "split set subset partition",
     "mask": "mask mask_path",
 }
-MARKS = {"0": False, "0.0": False, "1": True, "1.0": True}
+MARKS = {"0": False, "0.0": False, "0,0": False, "1": True, "1.0": True, "1,0": True}
+LACKING = "in the table of labels, but not in the source"
+SEVERAL = "in the table of labels, but several files are called so"
 MISSING = 0.05  # of rows without an image and of images without a row: above both the import stops
+NEARLY_ALL = 1 - MISSING
 MAX_TABLE = 50 * 2**20  # bytes
 Rows = list[dict[str, str]]
 
@@ -47,7 +51,7 @@ def find(listing: Listing, labels: Path | None) -> Path:
     found = "several CSV tables" if tables else "neither class folders nor a CSV table"
     raise BadInput(
         f"The source holds {found}: put the images in one folder per class, or name a table with "
-        "--labels FILE.csv."
+        f"--labels FILE.csv.{unread(listing)}"
     )
 
 
@@ -76,20 +80,23 @@ def items(listing: Listing, table: Path, given: Mapping[str, str | None]) -> lis
     by_name = mask_names(files)
     images = endings(files - by_name - set(masks), files - set(masks))
     named: dict[str, Item] = {}
-    missing = []
-    for row, label, (path, _), mask in zip(rows, labels, cells, masks, strict=True):
-        name = images.get(plain_path(path))
+    missing, places = [], _places([path for path, _ in cells], images, listing.warnings)
+    for row, label, (path, _), mask, place in zip(rows, labels, cells, masks, places, strict=True):
+        name = images.get(place)
         if not name:
-            missing.append((path, "in the table of labels, but not in the source"))
+            missing.append((path, SEVERAL if place in images else LACKING))
             continue
         if not label:
             listing.skipped.append((path, "it has no label in the table"))
             continue
         item = named.setdefault(name, _item(name, listing.files[name], label, row, column))
-        if item.label != label:
-            raise BadInput(f"{path} is listed as {item.label!r} and as {label!r}.")
-        if mask:  # an image of several lesions may have a row and a mask for each
-            named[name] = replace(item, masks=(*item.masks, listing.files[mask]))
+        again = _item(name, listing.files[name], label, row, column)
+        for one, other in ((item.label, label), (item.split, again.split)):
+            if one != other:
+                raise BadInput(f"{path} is listed as {one!r} and as {other!r}.")
+        masks_too = (listing.files[mask],) if mask else ()
+        groups = dict.fromkeys((*item.groups, *again.groups))  # of several lesions, a row for each
+        named[name] = replace(item, groups=tuple(groups), masks=(*item.masks, *masks_too))
     report(listing, by_name - set(masks) - set(named))
     unlisted = len(files - by_name - set(masks) - set(named))
     if len(missing) <= MISSING * len(rows):
@@ -105,18 +112,44 @@ def items(listing: Listing, table: Path, given: Mapping[str, str | None]) -> lis
 
 
 def _lost(missing: list[tuple[str, str]], rows: Rows) -> str:
+    several = all(why == SEVERAL for _, why in missing)
+    what = "is there in several folders" if several else "the source lacks"
     return (
-        f"{len(missing)} of {len(rows)} rows of the table name an image that the source lacks "
+        f"{len(missing)} of {len(rows)} rows of the table name an image that {what} "
         f"(first {missing[0][0]!r})"
     )
+
+
+def _places(paths: list[str], images: Mapping[str, str | None], warnings: list[str]) -> list[str]:
+    """What paths are called among the endings of names, whatever the case of their letters.
+
+    Folders that all paths begin with may be of the machine where the table was written: as many of
+    them are left out, with a warning, as it takes to find most images.
+    """
+    plain = [plain_path(path).split("/") for path in paths]
+    folded: dict[str, str] = {}
+    for ending in images:
+        folded[ending.casefold()] = "" if ending.casefold() in folded else ending
+    around = os.path.commonprefix([path[:-1] for path in plain])
+    tried = []
+    for start in range(len(around) + 1):
+        ends = ["/".join(path[start:]) for path in plain]
+        tried.append([end if end in images else folded.get(end.casefold(), "") for end in ends])
+    best = max(range(len(tried)), key=lambda start: sum(map(bool, tried[start])))  # the first such
+    if best:
+        warnings.append(
+            f"All paths of the table begin with a folder that the source lacks: they were read "
+            f"without what goes up to {around[best - 1]!r}."
+        )
+    return tried[best]
 
 
 def _item(name: str, path: Path, label: str, row: dict[str, str], column: Mapping) -> Item:
     if re.search("[|;]", label):
         raise BadInput(f"{name} has several labels ({label}); ftlab takes one per image.")
-    group = row[column["group"]].strip() if column["group"] else None
+    group = row[column["group"]].strip() if column["group"] else ""
     split = _split(row[column["split"]]) if column["split"] else None
-    return Item(name, path, label, group or None, split)
+    return Item(name, path, label, (group,) if group else (), split)
 
 
 def _read(table: Path) -> tuple[Rows, list[str]]:
@@ -125,10 +158,11 @@ def _read(table: Path) -> tuple[Rows, list[str]]:
         raise BadInput(f"The table of labels is larger than {MAX_TABLE // 2**20} MB.")
     try:
         text = table.read_text(encoding="utf-8-sig")
+        text = re.sub(r'\A"?sep=.*\n', "", text)  # Excel's own first line
         head = text.partition("\n")[0]
         delimiter = max(",;\t", key=head.count)
         reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restval="")
-        rows = list(reader)
+        rows = [row for row in reader if any(str(cell).strip() for cell in row.values())]
     except (UnicodeDecodeError, csv.Error) as error:
         raise BadInput("The table of labels cannot be read: save it as CSV in UTF-8.") from error
     return rows, [name for name in reader.fieldnames or [] if name]

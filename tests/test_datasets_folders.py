@@ -1,0 +1,170 @@
+"""Folders as people have them: what is a class, a split, a patient, and what lies beside them."""
+
+import os
+
+import numpy as np
+import pytest
+from dirty import noise, png, refused, tree
+
+from ftlab.datasets import import_dataset, report
+
+
+def put(root, *names):
+    """A picture of its own for each name."""
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(noise(abs(hash(name)) % 2**32)))
+    return root
+
+
+def imported(tmp_path, source, **options):
+    return import_dataset(tmp_path / "data", str(source), f"x{len(options)}", **options)
+
+
+def warned(dataset) -> str:
+    return " ".join(report(dataset)["warnings"])
+
+
+def torn(dataset) -> int:
+    """How many groups have images in several splits."""
+    groups = np.array(dataset.groups)
+    inside = {s: set(groups[dataset.indices(s)]) for s in ("train", "val", "test")}
+    return sum(len(a & b) for a in inside.values() for b in inside.values() if a is not b) // 2
+
+
+SPLITS = ("train", "val", "test")
+
+
+@pytest.mark.parametrize(
+    "names, beside",
+    [
+        (SPLITS, "chest_xray/train/sick"),  # a copy of all, as in a well-known zip
+        (SPLITS, "single_prediction"),
+        (("Train ", "Validation", "TEST"), ""),
+        (("train_set", "valid_set", "test_set"), ""),
+        (("training images", "dev-data", "testing"), ""),
+    ],
+)
+def test_folders_of_splits_are_no_classes(tmp_path, names, beside):
+    source = tmp_path / "in" / "chest_xray"
+    for split in names:
+        put(source, *(f"{split}/{c}/{n}.png" for c in ("sick", "well") for n in range(8)))
+    if beside:
+        put(source, f"{beside}/0.png", f"{beside}/1.png")
+    dataset = imported(tmp_path, tmp_path / "in")
+    assert dataset.classes == ("well", "sick") or dataset.classes == ("sick", "well")
+    assert report(dataset)["splits"] == dict.fromkeys(SPLITS, 16)
+    assert ("2 files beside the folders of train and test" in warned(dataset)) == bool(beside)
+    assert len(report(dataset)["skipped"]) == 2 * bool(beside)
+
+
+def test_splits_may_lie_within_the_classes(tmp_path):
+    for split in SPLITS:
+        put(tmp_path / "in", *(f"{c}/{split}/{n}.png" for c in "ab" for n in range(6)))
+    dataset = imported(tmp_path, tmp_path / "in")
+    assert dataset.classes == ("a", "b") and report(dataset)["splits"] == dict.fromkeys(SPLITS, 12)
+    assert "own splits were kept" in warned(dataset)
+
+
+def test_a_folder_for_each_patient_within_a_class_keeps_the_patient_whole(tmp_path):
+    names = [f"{c}/set/p{p}/{n}.png" for c in "ab" for p in range(8) for n in range(4)]
+    source = put(tmp_path / "in", *names)
+    dataset = imported(tmp_path, source)
+    assert dataset.classes == ("a", "b") and report(dataset)["groups"] == 8
+    assert torn(dataset) == 0 and "No groups" not in warned(dataset)
+    assert any("folders of one name, as 'p0'" in note for note in report(dataset)["notes"])
+    assert not imported(tmp_path, source, group_column="").grouped
+    by_name = imported(tmp_path, source, group_pattern="^./set/p.", seed=1)
+    assert report(by_name)["groups"] == 16
+
+
+def test_folders_of_patients_around_the_classes_are_told_by_the_names_that_recur(tmp_path):
+    names = [
+        f"patient{p}/{c}/{n}.png" for p in range(12) for c in ("ill", "sane") for n in range(2)
+    ]
+    dataset = imported(tmp_path, put(tmp_path / "in", *names))
+    assert set(dataset.classes) == {"ill", "sane"} and report(dataset)["groups"] == 12
+    assert torn(dataset) == 0
+    assert "'patient0', 'patient1' and so on were taken for patients" in warned(dataset)
+
+
+@pytest.mark.parametrize("tops", [("ill", "sane"), tuple("01234")])
+def test_views_within_classes_are_neither_classes_nor_patients(tmp_path, tops):
+    names = [f"{c}/{view}/{n}.png" for c in tops for view in ("left", "right") for n in range(8)]
+    dataset = imported(tmp_path, put(tmp_path / "in", *names))
+    assert sorted(dataset.classes) == sorted(tops) and not dataset.grouped
+
+
+# --- a table beside the folders ---
+
+
+def parts(root, label="dx", rows=lambda n: ("ab"[n % 2], f"l{n // 2}")):
+    """Images in two folders that mean nothing, and a table that tells of all of them."""
+    put(root, *(f"images_part_{n // 20}/ISIC_{n:03}.png" for n in range(40)))
+    lines = [f"lesion_id,image_id,{label}"]
+    lines += [f"{rows(n)[1]},ISIC_{n:03},{rows(n)[0]}" for n in range(40)]
+    (root / "metadata.csv").write_text("\n".join(lines))
+    return root
+
+
+def test_a_table_that_names_all_images_rules_over_folders_that_part_them_otherwise(tmp_path):
+    source = parts(tmp_path / "in")
+    dataset = imported(tmp_path, source)
+    assert dataset.classes == ("a", "b") and report(dataset)["groups"] == 20
+    assert "'images_part_0', 'images_part_1'" in warned(dataset)
+    folders = imported(tmp_path, source, label_column="")
+    assert folders.classes == ("images_part_0", "images_part_1") and not folders.grouped
+
+
+def test_where_table_and_folders_agree_folders_name_the_classes_and_the_table_the_patients(
+    tmp_path,
+):
+    source = parts(tmp_path / "in", rows=lambda n: (str(n // 20), f"p{n // 4}"))
+    dataset = imported(tmp_path, source)
+    assert dataset.classes == ("images_part_0", "images_part_1")
+    assert report(dataset)["groups"] == 10 and torn(dataset) == 0
+
+
+def test_a_table_of_some_images_or_without_labels_leaves_the_folders_be(tmp_path):
+    source = parts(tmp_path / "in", label="age")
+    assert imported(tmp_path, source).classes == ("images_part_0", "images_part_1")
+    lines = (source / "metadata.csv").read_text().replace("age", "dx").splitlines()
+    (source / "metadata.csv").write_text("\n".join(lines[:30]))
+    assert imported(tmp_path, source, seed=1).classes == ("images_part_0", "images_part_1")
+    assert report(imported(tmp_path, source, seed=1, fractions=(0.5, 0.2, 0.3)))["skipped"] == [
+        {"file": "metadata.csv", "reason": "the folders give the labels"}
+    ]
+
+
+# --- names ---
+
+
+def test_names_that_are_no_text_are_read_as_old_windows_wrote_them(tmp_path):
+    source = tree(tmp_path / "in", classes=("a", "b"))
+    os.rename(os.fsencode(source / "a"), os.fsencode(source) + b"/Geschw\xfcr")
+    dataset = imported(tmp_path, source)
+    assert set(dataset.classes) == {"Geschwür", "b"} and len(dataset.files) == 24
+
+
+def test_a_refusal_tells_what_was_noticed_and_what_was_not_read(tmp_path):
+    source = tmp_path / "in"
+    put(
+        source,
+        *(f"train/NORMAL/{n}.png" for n in range(9)),
+        *(f"train/x/{n}.png" for n in range(9)),
+    )
+    put(source, *(f"test/Normal/{n}.png" for n in range(9)), *(f"test/x/{n}.png" for n in range(9)))
+    refused(tmp_path, source, "at least 2.*differ only in case or spaces: 'NORMAL', 'Normal'")
+    for name in ("a/1.nii.gz", "b/2.nii.gz", "b/3.mha"):
+        (tmp_path / "volumes" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "volumes" / name).write_bytes(b"volume")
+    refused(tmp_path, tmp_path / "volumes", "Not read were 2 .nii.gz, 1 .mha: save their pictures")
+    put(tmp_path / "volumes", "a/0.png")
+    refused(tmp_path, tmp_path / "volumes", "class folder 'b'.*Not read were 2 .nii.gz")
+
+
+def test_a_misspelt_folder_is_not_looked_for_on_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scans").mkdir()
+    refused(tmp_path, "scans/ches", "no file or folder 'ches' to import.$")
