@@ -11,7 +11,7 @@ app: $(APP)
 test: $(DEV)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/python -m pytest
+	PYTHONDONTWRITEBYTECODE= $(VENV)/bin/python -m pytest
 
 lint: $(DEV)
 	$(VENV)/bin/ruff check --fix .

@@ -6,6 +6,7 @@ Nothing here reads the network or this machine's own weights; one thread, so tha
 from __future__ import annotations
 
 import os
+import shutil
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read at import: before anything imports the hub
 
@@ -22,18 +23,22 @@ from ftlab.train import Split
 
 torch.set_num_threads(1)
 
-# The longest files, each for one process: begun first, so that none is waited for at the end.
+# The longest files, each for one process: begun first, so that none is waited for at the end. Those
+# with a browser lie apart: two at once make pages wait.
 LONG = (
-    *(
-        "test_worker.py",
-        "test_turns.py",
-        "test_journeys.py",
-        "test_journeys_studies.py",
-        "test_several.py",
-    ),
-    *("test_runs.py", "test_weights.py", "test_odd_checkpoints.py"),
+    *("test_journeys.py", "test_worker.py", "test_runs.py", "test_turns.py"),
+    *("test_odd_checkpoints.py", "test_several.py", "test_weights.py", "test_cli.py"),
+    *("test_journeys_studies.py", "test_wrong_values.py", "test_takeaway.py", "test_prediction.py"),
 )
+IN_MEMORY = Path("/dev/shm")  # where what is written to the disk itself costs no wait for a disk
+ENOUGH = 4 * 2**30  # bytes free there
 TINY = "test_resnet"  # timm's own: a ResNet of 0.4 M parameters, stem and layer1 .. layer4
+
+
+def pytest_configure() -> None:
+    if IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free > ENOUGH:
+        (IN_MEMORY / "tmp").mkdir(exist_ok=True)
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY / "tmp"))
 
 
 def pytest_collection_modifyitems(items) -> None:

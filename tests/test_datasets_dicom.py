@@ -154,7 +154,8 @@ def scans(root, patient):
         (root / label).mkdir(parents=True)
         for n in range(24):
             values = chance.integers(0, 4096, (16, 16)).astype(np.uint16)
-            data = dicom(values, bits=12, PatientID=patient(n))
+            window = {"WindowCenter": 1000 + n, "WindowWidth": 800}
+            data = dicom(values, bits=12, PatientID=patient(n), **window)
             (root / label / f"{n}.dcm").write_bytes(data)
     (root / "DICOMDIR").write_bytes(b"a list, no picture")
     return root
@@ -178,3 +179,4 @@ def test_one_patient_for_all_scans_is_nobody(tmp_path):
     ds = import_dataset(tmp_path / "data", str(source), "x")
     assert not ds.grouped
     assert any("the same PatientID: it was not used" in w for w in report(ds)["warnings"])
+    assert report(ds)["notes"]["shown through the file's window … / …"] == 48

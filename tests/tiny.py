@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from conftest import TINY, pictures
@@ -27,13 +31,24 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
 
 def bands(home: Path, classes: int = 2, name: str = "bands", n: int = 48) -> str:
     """A data set of n pictures of 32 pixels whose class is the place of a bright band."""
-    pixels, labels = pictures(n, classes)
-    source = home.parent / f"{name}-pictures"
+    made = _bands(classes, name, n)
+    shutil.copytree(made / f"{name}-pictures", home.parent / f"{name}-pictures", dirs_exist_ok=True)
+    shutil.copytree(made / "data" / name, home / "data" / name)
+    return name
+
+
+@cache
+def _bands(classes: int, name: str, n: int) -> Path:
+    """A folder with these pictures and the data set of them, imported once in a process."""
+    kept = TemporaryDirectory()
+    atexit.register(kept.cleanup)
+    root, (pixels, labels) = Path(kept.name), pictures(n, classes)
+    source = root / f"{name}-pictures"
     for number, (picture, label) in enumerate(zip(pixels, labels, strict=True)):
         (source / f"class{label}").mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(source / f"class{label}" / f"{number:03}.png")
-    import_dataset(home / "data", str(source), name)
-    return name
+    import_dataset(root / "data", str(source), name)
+    return root
 
 
 def ask(home: Path, strategies=("full",), seeds=(0,), data="bands", **options) -> Path:

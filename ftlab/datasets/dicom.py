@@ -119,8 +119,8 @@ def _grey(values: np.ndarray, header) -> tuple[np.ndarray, str | None]:
     if window:
         centre, width = window
         shape = header.get("VOILUTFunction", "LINEAR")
-        seen = unit_to_uint8(_through(rescaled, centre, width, shape))
-        return seen, "shown through the window that its file names"
+        note = f"shown through the file's window {centre:g} / {width:g}"
+        return unit_to_uint8(_through(rescaled, centre, width, shape)), note
     if values.dtype == np.uint8 and np.array_equal(values, rescaled):
         return to_uint8(values, bits=header.BitsStored)
     return to_uint8(rescaled.astype(np.float64))

@@ -11,8 +11,8 @@ from .checks import clusters
 Told = tuple[tuple[str, ...], str | None]  # an image's groups by name, and its patient's digest
 
 
-def of_images(told: Sequence[Told], alone: Sequence[str]) -> tuple[np.ndarray, bool, list[str]]:
-    """The group of each image (N,), whether any is known, and what a person should know of that.
+def of_images(told: Sequence[Told], alone: Sequence[str]) -> tuple[np.ndarray, int, list[str]]:
+    """The group of each image (N,), of how many it is known, and what was joined or not used.
 
     Images belong together that share a group, whatever the case of its letters, or a patient of
     DICOM files: lesions of one patient are not independent. One patient for all DICOM files is
@@ -55,11 +55,7 @@ def of_images(told: Sequence[Told], alone: Sequence[str]) -> tuple[np.ndarray, b
             f"{joined} groups were joined with others, since an image or a patient of DICOM files "
             "is in both."
         )
-    return (
-        np.array(groups),
-        bool(linked.any()),
-        warnings + _lacking(int((~linked).sum()), len(told)),
-    )
+    return np.array(groups), int(linked.sum()), warnings
 
 
 def _plain(name: str) -> str:
@@ -75,7 +71,8 @@ def _called(names: Sequence[tuple[str, ...]], member: np.ndarray) -> dict[int, s
     return called
 
 
-def _lacking(unknown: int, images: int) -> list[str]:
+def lacking(unknown: int, images: int) -> list[str]:
+    """What a person should know where the groups of some images, or of all, are not known."""
     if unknown == images:
         return [
             "No groups are known: if several images show one patient or lesion, name them in a "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import shutil
 from collections import Counter
@@ -16,7 +17,7 @@ from PIL import Image
 from ..records import BadInput
 from . import checks, masks, splits, store
 from .classes import ordered
-from .groups import of_images
+from .groups import lacking, of_images
 from .items import Item
 from .labelling import label_items
 from .listing import Listing
@@ -26,6 +27,7 @@ from .store import Dataset, Progress
 
 UNREADABLE = 0.05  # of the images: above it the import stops
 FIRST = 3  # files named in an error
+MANY = 3  # notes that differ in their numbers alone, above which they stand as one
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,7 @@ def _checked(
     """The manifest and the rows of items.csv."""
     labels = np.array([classes.index(r.item.label) for r in readings])
     told = [(r.item.groups, r.patient) for r in readings]
-    groups, grouped, said = of_images(told, [r.file for r in readings])
+    groups, known, said = of_images(told, [r.file for r in readings])
     listing.warnings += said
     exact, near = checks.duplicates([r.print for r in readings])
     own = np.array([r.item.split or "" for r in readings])
@@ -183,6 +185,7 @@ def _checked(
         judged = splits.judge(labels, groups, split, classes, own=bool(own[0]))
     except BadInput as error:  # what was noticed before may be the reason
         raise BadInput(" ".join((str(error), *listing.warnings))) from error
+    listing.warnings += lacking(len(told) - known, len(told))
     listing.warnings += [*splits.own_warnings(own, split, groups), *judged]
     numbers, warnings = checks.describe(exact, near, labels, split, own_splits=bool(own[0]))
     listing.warnings += warnings
@@ -202,9 +205,9 @@ def _checked(
         "source": listing.kind,
         "seed": seed,
         "fractions": list(fractions),
-        "grouped": grouped,
+        "grouped": known > 0,
         "duplicates": numbers,
-        "notes": dict(Counter(notes)),
+        "notes": _counted(notes),
         "skipped": [{"file": file, "reason": reason} for file, reason in sorted(listing.skipped)],
         "warnings": listing.warnings,
     }
@@ -213,3 +216,10 @@ def _checked(
                [r.mask for r in readings])  # fmt: skip
     rows = [dict(zip(store.COLUMNS, row, strict=True)) for row in zip(*columns, strict=True)]
     return manifest, rows
+
+
+def _counted(notes: list[str]) -> dict[str, int]:
+    """Note -> of how many images; where each of many has its own numbers (a window), without them."""
+    bare = {note: re.sub(r"-?\d[\d.]*", "…", note) for note in set(notes)}
+    variants = Counter(bare.values())
+    return dict(Counter(bare[n] if variants[bare[n]] > MANY else n for n in notes))
