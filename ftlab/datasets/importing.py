@@ -188,13 +188,7 @@ def _checked(
     listing.warnings += lacking(len(told) - known, len(told))
     listing.warnings += [*splits.own_warnings(own, split, groups), *judged]
     numbers, warnings = checks.describe(exact, near, labels, split, own_splits=bool(own[0]))
-    listing.warnings += warnings
-    if lost := sum(bool(r.item.masks and not r.mask) for r in readings):
-        listing.warnings.append(
-            f"{lost} masks cannot be read or are of another shape than their image: these images "
-            "have none."
-        )
-
+    listing.warnings += [*warnings, *_lost_masks(readings)]
     notes = [note for r in readings for note in r.notes] + listing.notes * len(readings)
     pixels = [r.print.pixels for r in readings]
     recipe = listing.recipe  # processors round now and then a pixel of one drawing differently
@@ -218,8 +212,18 @@ def _checked(
     return manifest, rows
 
 
+def _lost_masks(readings: list[Reading]) -> list[str]:
+    lost = sum(bool(r.item.masks and not r.mask) for r in readings)
+    if not lost:
+        return []
+    return [
+        f"{lost} masks cannot be read or are of another shape than their image: these images have "
+        "none."
+    ]
+
+
 def _counted(notes: list[str]) -> dict[str, int]:
-    """Note -> of how many images; where each of many has its own numbers (a window), without them."""
+    """Note -> of how many images; where many have numbers of their own (a window), without them."""
     bare = {note: re.sub(r"-?\d[\d.]*", "…", note) for note in set(notes)}
     variants = Counter(bare.values())
     return dict(Counter(bare[n] if variants[bare[n]] > MANY else n for n in notes))
