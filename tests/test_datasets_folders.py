@@ -113,7 +113,12 @@ def test_a_table_that_names_all_images_rules_over_folders_that_part_them_otherwi
     dataset = imported(tmp_path, source)
     assert dataset.classes == ("a", "b") and report(dataset)["groups"] == 20
     assert "'images_part_0', 'images_part_1'" in warned(dataset)
-    folders = imported(tmp_path, source, label_column="")
+    put(source, "ISIC_040.png")
+    with open(source / "metadata.csv", "a") as file:
+        file.write("\nl20,ISIC_040,a")
+    loose = imported(tmp_path, source, seed=0)
+    assert len(loose.files) == 41 and report(loose)["skipped"] == []
+    folders = imported(tmp_path, source, label_column="", seed=0)
     assert folders.classes == ("images_part_0", "images_part_1") and not folders.grouped
 
 

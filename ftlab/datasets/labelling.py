@@ -41,10 +41,14 @@ def label_items(
     if labels or any(columns.values()) or not named or (len(named) == 1 and has_table):
         items = tables.items(listing, tables.find(listing, labels), columns)
     else:
-        by_folder = _from_folders(plain, found, columns["group"] is None and not group_pattern)
-        items = _from_own_table(listing, by_folder, columns) if has_table else None
-        if items is None:
-            items = by_folder
+        aside = replace(listing, skipped=list(listing.skipped), warnings=[], notes=[])
+        items = _from_folders(plain, found, columns["group"] is None and not group_pattern)
+        by_table = _from_own_table(aside, items, columns) if has_table else None
+        if by_table is not None:
+            items, listing.skipped = by_table, aside.skipped
+            listing.warnings += aside.warnings
+            listing.notes += aside.notes
+        else:
             tables_left = [name for name in listing.files if is_table(name)]
             listing.skipped += [(name, "the folders give the labels") for name in tables_left]
             masks.report(listing, listing.files.keys() - plain.files)
@@ -93,17 +97,18 @@ def _from_own_table(listing: Listing, by_folder: list[Item], columns: Mapping) -
     Where it parts them into the same classes as the folders do, these name the classes, and the
     table says who is in the images.
     """
-    aside = replace(listing, skipped=list(listing.skipped), warnings=[], notes=[])
+    if columns["label"] == "":
+        return None
     try:
-        if columns["label"] == "":
-            return None
-        found = tables.items(aside, tables.find(listing, None), columns)
+        found = tables.items(listing, tables.find(listing, None), columns)
     except BadInput:
         return None
     told = {item.name: item for item in found}
     if any(item.split for item in by_folder) or len(found) < tables.NEARLY_ALL * len(by_folder):
         return None
     pairs = {(item.label, told[item.name].label) for item in by_folder if item.name in told}
+    if not pairs:
+        return None
     here, there = (set(names) for names in zip(*pairs, strict=True))
     if len(here) == len(there) == len(pairs):
         known = all(item.name in told for item in by_folder)
@@ -112,13 +117,11 @@ def _from_own_table(listing: Listing, by_folder: list[Item], columns: Mapping) -
         found = [replace(told[item.name], label=item.label) for item in by_folder]
     else:
         folders_named = ", ".join(map(repr, sorted(here)[:3]))
-        aside.warnings.append(
+        listing.warnings.append(
             f"The source's table gives the labels, not the folders around the images "
             f"({folders_named}), which part them otherwise: an empty label column takes the "
             "folders."
         )
-    listing.skipped, listing.notes = aside.skipped, [*listing.notes, *aside.notes]
-    listing.warnings += aside.warnings
     return found
 
 
@@ -137,11 +140,8 @@ def _tell(levels: Levels, items: list[Item], listing: Listing) -> None:
             f"The folders {some} and so on were taken for patients and those within them "
             f"({classes}) for classes, since their names recur: a table can say otherwise."
         )
-    elif any(item.groups for item in items):
-        first = next(item for item in items if item.groups)
-        listing.notes.append(
-            f"in one split with all in folders of one name, as {first.groups[0]!r}"
-        )
+    elif named := sorted(group for item in items for group in item.groups):
+        listing.notes.append(f"in one split with all in folders of one name, as {named[0]!r}")
 
 
 def _grouped(items: list[Item], pattern: str, notes: list[str]) -> list[Item]:
