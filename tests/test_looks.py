@@ -159,7 +159,7 @@ def test_the_leaderboards_interval_of_one_run_is_that_of_a_mean(seen):
     about = {"method": "gradcam", "images": 6, "road_images": 0, "share": pytest.approx(0.1)}
     assert board["maps"] == about
     for name, values in (("energy", energy), ("pointing", pointing)):
-        row, half = found["full"][name], stats.t.ppf(0.975, 5) * np.std(values) / np.sqrt(6)
+        row, half = found["full"][name], stats.t.ppf(0.975, 5) * np.std(values, ddof=1) / np.sqrt(6)
         assert row["mean"] == pytest.approx(np.mean(values))
         assert row["high"] == pytest.approx(min(1, np.mean(values) + half), rel=0.1)
         assert row["low"] == pytest.approx(max(0, np.mean(values) - half), rel=0.15, abs=0.02)
