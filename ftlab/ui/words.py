@@ -57,8 +57,10 @@ TERMS = {  # one sentence each; tabs show them on hover, on focus and in the lis
     ),
     "group": "Images of one patient, lesion or video; a group never straddles two splits.",
     "head": "The new linear classifier on top of the backbone.",
-    "learning rate": "How far the weights move per training step: what has none is frozen, and what "
-    "is shown is that of a strategy's first phase, a tenth of which lp_ft fine-tunes at.",
+    "learning rate": (
+        "How far the weights move per training step: what has none is frozen, and what is shown is "
+        "that of a strategy's first phase, a tenth of which lp_ft fine-tunes at."
+    ),
     "opacity": "How strongly the map covers the image.",
     "own scale": (
         "Each map fills the colour scale from its own smallest to its own largest value: shows "
