@@ -303,6 +303,6 @@ def test_paths_that_several_files_share_are_said_to_be_that(tmp_path):
 def test_what_excel_leaves_in_a_table_is_no_row(tmp_path):
     flat(tmp_path / "in")
     rows = "".join(f"{i};{i % 2},0;{1 - i % 2},0\n" for i in range(24))
-    (tmp_path / "in" / "t.csv").write_text(f"sep=;\nimage;ill;sane\n{rows};;\n;;\n", "utf-8-sig")
+    (tmp_path / "in" / "t.csv").write_text(f"sep=;\nimage;ill;sane\n{rows};;\n;;;;\n", "utf-8-sig")
     ds = import_dataset(tmp_path / "data", str(tmp_path / "in"), "x")
     assert set(ds.classes) == {"ill", "sane"} and report(ds)["skipped"] == []

@@ -26,7 +26,8 @@ def of_images(told: Sequence[Told], alone: Sequence[str]) -> tuple[np.ndarray, i
     warnings, nobody = [], len(patients) == 1 and sum(bool(p) for _, p in told) > 1
     if nobody:
         warnings.append(
-            "All DICOM files have the same PatientID: it was not used to tell patients."
+            "All DICOM files have the same PatientID: it was not used to tell patients. If all are "
+            "of one patient, what is found holds of nobody else."
         )
     first: dict[tuple[str, str], int] = {}
     links, spelled = [], {}

@@ -162,7 +162,7 @@ def _read(table: Path) -> tuple[Rows, list[str]]:
         head = text.partition("\n")[0]
         delimiter = max(",;\t", key=head.count)
         reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restval="")
-        rows = [row for row in reader if any(str(cell).strip() for cell in row.values())]
+        rows = [row for row in reader if any(row[name].strip() for name in row if name)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise BadInput("The table of labels cannot be read: save it as CSV in UTF-8.") from error
     return rows, [name for name in reader.fieldnames or [] if name]
