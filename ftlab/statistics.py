@@ -229,7 +229,10 @@ def _limits(mean, error, freedom):
 
 
 def _estimate(values, missed, images_freedom, n_groups):
-    """Mean over seeds, its standard error, and its degrees of freedom, of values (S, 1 + R)."""
+    """Mean over seeds, its standard error, and its degrees of freedom, of values (S, 1 + R).
+
+    missed, images_freedom: as `unseen` gives them. n_groups: of the test images.
+    """
     seeds, mean = len(values), float(values[:, 0].mean())
     if np.isnan(mean):
         return mean, mean, 1.0

@@ -30,15 +30,16 @@ LONG = (
     *("test_odd_checkpoints.py", "test_several.py", "test_weights.py", "test_cli.py"),
     *("test_journeys_studies.py", "test_wrong_values.py", "test_takeaway.py", "test_prediction.py"),
 )
-IN_MEMORY = Path("/dev/shm")  # where what is written to the disk itself costs no wait for a disk
-ENOUGH = 4 * 2**30  # bytes free there
+IN_MEMORY, ENOUGH = Path("/dev/shm"), 4 * 2**30  # no wait for a disk; bytes that must be free
 TINY = "test_resnet"  # timm's own: a ResNet of 0.4 M parameters, stem and layer1 .. layer4
 
 
 def pytest_configure() -> None:
+    """Temporary folders in memory where there is room: runs are written to the disk itself."""
     if IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free > ENOUGH:
-        (IN_MEMORY / "tmp").mkdir(exist_ok=True)
-        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY / "tmp"))
+        root = IN_MEMORY / f"tmp-{os.getuid()}"
+        root.mkdir(exist_ok=True)
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(root))
 
 
 def pytest_collection_modifyitems(items) -> None:

@@ -65,6 +65,12 @@ def test_a_column_of_another_name_is_named_and_a_wrong_name_is_refused(tmp_path)
         imported(tmp_path / "c", folder, mask_column="seen")
 
 
+def test_masks_are_found_by_paths_of_another_machine_and_another_case(tmp_path):
+    written = {i: (f"C:\\s\\{i}.PNG", "ab"[i % 2], f"C:\\s\\Masks\\{i}.PNG") for i in range(N)}
+    ds = imported(tmp_path, source(tmp_path / "in", written))
+    assert all(np.array_equal(ds.mask(at), square(n % 18)) for at, n in enumerate(numbers(ds)))
+
+
 def test_masks_change_neither_the_hash_nor_the_splits(tmp_path):
     folder = source(tmp_path / "in")
     with_masks = imported(tmp_path / "a", folder)

@@ -176,6 +176,14 @@ def test_an_upload_is_imported_under_its_own_name_and_then_forgotten(form, tmp_p
     assert not upload.parent.exists() and not table.parent.exists()
 
 
+def test_a_column_typed_as_none_is_none_and_one_left_empty_is_looked_for(form, tmp_path):
+    upload = tmp_path / "hash" / "a.zip"
+    upload.parent.mkdir()
+    zipped(upload, {})
+    *_, options = imported(form, file=str(upload), group=' "" ', label="  ")
+    assert options["group_column"] == "" and options["label_column"] is None
+
+
 def test_a_pattern_of_groups_is_taken_where_the_app_runs_for_one_person(form, tmp_path):
     for mode, taken in ((ONE, "p[0-9]+"), (CLASSROOM, None)):
         upload = tmp_path / mode.name / "a.zip"

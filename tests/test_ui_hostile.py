@@ -261,6 +261,8 @@ def test_no_cell_of_a_table_is_a_formula_its_heading_neither(monkeypatch, tmp_pa
 def test_a_name_gives_a_terminal_no_orders(capsys):
     console.say("a\x1b[31mred\x1b]8;;http://x\x07\u202ex\x9b31m\tb\nc")
     assert capsys.readouterr().out == "a�[31mred�]8;;http://x��x�31m\tb\nc\n"
+    console.say("M\udcfcller.png")  # bytes of a name that are no text
+    assert capsys.readouterr().out == "M?ller.png\n"
 
 
 def test_old_downloads_are_emptied_by_several_at_once(monkeypatch, tmp_path):

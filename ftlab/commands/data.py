@@ -23,8 +23,7 @@ def import_(
     label_column: Annotated[str | None, typer.Option(help="Of the class, or classes.")] = None,
     group_column: Annotated[str | None, typer.Option(help="Of patient, lesion or video.")] = None,
     group_pattern: Annotated[
-        str | None,
-        typer.Option(help="Of the group in a file's or folder's name: 'patient_[0-9]+'."),
+        str | None, typer.Option(help="Of the group in a name: 'patient_[0-9]+'.")
     ] = None,
     split_column: Annotated[str | None, typer.Option(help="Of train, val, test.")] = None,
     mask_column: Annotated[str | None, typer.Option(help="Of the mask file.")] = None,

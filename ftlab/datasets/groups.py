@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from itertools import count
 
 import numpy as np
 
@@ -22,54 +24,54 @@ def of_images(told: Sequence[Told], alone: Sequence[str]) -> tuple[np.ndarray, i
         told: what is said of each image.
         alone: what each image is called where nothing is said of it.
     """
-    patients = {patient for _, patient in told if patient}
-    warnings, nobody = [], len(patients) == 1 and sum(bool(p) for _, p in told) > 1
+    patients = Counter(patient for _, patient in told if patient)
+    nobody = len(patients) == 1 and patients.total() > 1
+    marks = [
+        [*map(_plain, names), *([(patient,)] if patient and not nobody else [])]
+        for names, patient in told
+    ]
+    first: dict = {}
+    links = [(first.setdefault(mark, at), at) for at, own in enumerate(marks) for mark in own]
+    member = clusters(np.array(links, int).reshape(-1, 2), len(told)).tolist()
+    called: dict[int, str] = {}  # cluster -> its name
+    for (names, _), cluster in zip(told, member, strict=True):
+        if names:
+            called.setdefault(cluster, names[0])
+    warnings = _joined([name for names, _ in told for name in names], len(called))
     if nobody:
         warnings.append(
             "All DICOM files have the same PatientID: it was not used to tell patients. If all are "
             "of one patient, what is found holds of nobody else."
         )
-    first: dict[tuple[str, str], int] = {}
-    links, spelled = [], {}
-    for image, (names, patient) in enumerate(told):
-        marks = [("name", _plain(name)) for name in names]
-        for name in names:
-            spelled.setdefault(_plain(name), set()).add(name)
-        if patient and not nobody:
-            marks.append(("patient", patient))
-        links += [(first.setdefault(mark, image), image) for mark in marks]
-    member = clusters(np.array(links, int).reshape(-1, 2), len(told))
-    linked = np.isin(np.arange(len(told)), np.array(links, int))
-    called = _called([names for names, _ in told], member)
-    number = {c: n for n, c in enumerate(dict.fromkeys(member[linked].tolist()), 1)}
-    groups = [
-        called.get(c, f"patient {number[c]}") if known else own
-        for c, known, own in zip(member.tolist(), linked, alone, strict=True)
-    ]
-    if several := [sorted(names) for names in spelled.values() if len(names) > 1]:
-        warnings.append(
-            f"{len(several)} groups are written in several ways ({', '.join(several[0])}), which "
-            "were taken for one."
-        )
-    if joined := len(spelled) - len(called):
-        warnings.append(
-            f"{joined} groups were joined with others, since an image or a patient of DICOM files "
-            "is in both."
-        )
-    return np.array(groups), int(linked.sum()), warnings
+    numbers = count(1)
+    for own, cluster in zip(marks, member, strict=True):
+        if own and cluster not in called:
+            called[cluster] = f"patient {next(numbers)}"
+    groups = [called.get(cluster, own) for cluster, own in zip(member, alone, strict=True)]
+    return np.array(groups), sum(map(bool, marks)), warnings
 
 
 def _plain(name: str) -> str:
     return " ".join(name.casefold().split())
 
 
-def _called(names: Sequence[tuple[str, ...]], member: np.ndarray) -> dict[int, str]:
-    """Cluster -> the first name that an image of it has."""
-    called: dict[int, str] = {}
-    for own, cluster in zip(names, member.tolist(), strict=True):
-        for name in own:
-            called.setdefault(cluster, name)
-    return called
+def _joined(names: Sequence[str], named: int) -> list[str]:
+    """What a person should know where names are spelled in several ways, or fewer are left."""
+    spelled: dict[str, set[str]] = {}
+    for name in names:
+        spelled.setdefault(_plain(name), set()).add(name)
+    warnings = []
+    if several := [sorted(ways) for ways in spelled.values() if len(ways) > 1]:
+        warnings.append(
+            f"{len(several)} groups are written in several ways ({', '.join(several[0])}), which "
+            "were taken for one."
+        )
+    if joined := len(spelled) - named:
+        warnings.append(
+            f"{joined} groups were joined with others, since an image or a patient of DICOM files "
+            "is in both."
+        )
+    return warnings
 
 
 def lacking(unknown: int, images: int) -> list[str]:

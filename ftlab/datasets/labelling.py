@@ -119,8 +119,8 @@ def _from_own_table(listing: Listing, by_folder: list[Item], columns: Mapping) -
         folders_named = ", ".join(map(repr, sorted(here)[:3]))
         listing.warnings.append(
             f"The source's table gives the labels, not the folders around the images "
-            f"({folders_named}), which part them otherwise: an empty label column takes the "
-            "folders."
+            f'({folders_named}), which part them otherwise: write "" with --label-column to take '
+            "the folders."
         )
     return found
 

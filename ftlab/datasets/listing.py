@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -60,9 +60,10 @@ def unread(listing: Listing) -> str:
 def readable(name: str) -> str:
     """A file's name as text: the bytes of an old Windows name (cp1252) become its letters."""
     try:
-        return name.encode() and name
+        name.encode()
     except UnicodeEncodeError:
         return os.fsencode(name).decode("cp1252", "replace")
+    return name
 
 
 def is_table(name: str) -> bool:
@@ -97,3 +98,25 @@ def _endings(names: Iterable[str]) -> dict[str, str | None]:
                 ending = "/".join(parts[start:])
                 found[ending] = None if ending in found else name
     return {**found, **whole}
+
+
+def places(paths: Sequence[str], names: Mapping[str, str | None]) -> tuple[list[str], str]:
+    """What paths of a table are called among the `endings`, whatever the case of their letters.
+
+    Folders that all paths begin with may be of the machine where the table was written: as many of
+    them are left out as it takes to find most files.
+
+    Returns:
+        The ending that each path is, "" where it is none; and the last of the folders left out, "".
+    """
+    plain = [plain_path(path).split("/") for path in paths]
+    folded: dict[str, str] = {}
+    for ending in names:
+        folded[ending.casefold()] = "" if ending.casefold() in folded else ending
+    around = os.path.commonprefix([path[:-1] for path in plain if any(path)])
+    tried = []
+    for start in range(len(around) + 1):
+        ends = ["/".join(path[start:]) for path in plain]
+        tried.append([end if end in names else folded.get(end.casefold(), "") for end in ends])
+    best = max(range(len(tried)), key=lambda start: sum(map(bool, tried[start])))  # the first such
+    return tried[best], around[best - 1] if best else ""

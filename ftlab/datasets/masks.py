@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
 
 from ..records import BadInput
-from .listing import Listing, endings, is_table, plain_path
+from .listing import Listing, endings, is_table, places
 from .reading import read_image
 
 FOLDER = "masks"
@@ -31,19 +31,19 @@ def mask_names(files: Iterable[str]) -> set[str]:
     return found
 
 
-def of_rows(cells: Iterable[tuple[str, str]], files: set[str]) -> tuple[list[str | None], int]:
+def of_rows(cells: Sequence[tuple[str, str]], files: set[str]) -> tuple[list[str | None], int]:
     """The mask file that each row of a table names, and how many name one that is not there.
 
     cells: what each row has for its image and for its mask.
     """
-    by_name = mask_names(files)
+    by_name, wanted = mask_names(files), [mask for _, mask in cells]
     images, masks = endings(files - by_name, files), endings(by_name, files)
-    found, missing = [], 0
-    for image, wanted in cells:
-        name = masks.get(plain_path(wanted)) if wanted else None
-        found.append(name if name != images.get(plain_path(image)) else None)
-        missing += bool(wanted) and not found[-1]
-    return found, missing
+    shown, _ = places([image for image, _ in cells], images)
+    found = [
+        mask if (mask := masks.get(at)) != images.get(image) else None
+        for at, image in zip(places(wanted, masks)[0], shown, strict=True)
+    ]
+    return found, sum(bool(mask) and not name for mask, name in zip(wanted, found, strict=True))
 
 
 def report(listing: Listing, left_out: Collection[str]) -> None:

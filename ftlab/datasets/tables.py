@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -12,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from ..records import BadInput
 from .items import SPLITS, Item, class_name
-from .listing import Listing, endings, is_table, plain_path, unread
+from .listing import Listing, endings, is_table, places, unread
 from .masks import mask_names, of_rows, report
 
 USUAL = {  # what columns are called where nobody said, the likelier first, as `_plain` has them
@@ -80,23 +79,22 @@ def items(listing: Listing, table: Path, given: Mapping[str, str | None]) -> lis
     by_name = mask_names(files)
     images = endings(files - by_name - set(masks), files - set(masks))
     named: dict[str, Item] = {}
-    missing, places = [], _places([path for path, _ in cells], images, listing.warnings)
-    for row, label, (path, _), mask, place in zip(rows, labels, cells, masks, places, strict=True):
-        name = images.get(place)
+    missing, (called, left_out) = [], places([path for path, _ in cells], images)
+    if left_out:
+        listing.warnings.append(
+            "All paths of the table begin with a folder that the source lacks: they were read "
+            f"without what goes up to {left_out!r}."
+        )
+    for row, label, (path, _), mask, call in zip(rows, labels, cells, masks, called, strict=True):
+        name = images.get(call)
         if not name:
-            missing.append((path, SEVERAL if place in images else LACKING))
+            missing.append((path, SEVERAL if call in images else LACKING))
             continue
         if not label:
             listing.skipped.append((path, "it has no label in the table"))
             continue
-        item = named.setdefault(name, _item(name, listing.files[name], label, row, column))
-        again = _item(name, listing.files[name], label, row, column)
-        for one, other in ((item.label, label), (item.split, again.split)):
-            if one != other:
-                raise BadInput(f"{path} is listed as {one!r} and as {other!r}.")
-        masks_too = (listing.files[mask],) if mask else ()
-        groups = dict.fromkeys((*item.groups, *again.groups))  # of several lesions, a row for each
-        named[name] = replace(item, groups=tuple(groups), masks=(*item.masks, *masks_too))
+        item = _item(name, listing.files, label, row, column, mask)
+        named[name] = _together(path, named[name], item) if name in named else item
     report(listing, by_name - set(masks) - set(named))
     unlisted = len(files - by_name - set(masks) - set(named))
     if len(missing) <= MISSING * len(rows):
@@ -120,36 +118,30 @@ def _lost(missing: list[tuple[str, str]], rows: Rows) -> str:
     )
 
 
-def _places(paths: list[str], images: Mapping[str, str | None], warnings: list[str]) -> list[str]:
-    """What paths are called among the endings of names, whatever the case of their letters.
-
-    Folders that all paths begin with may be of the machine where the table was written: as many of
-    them are left out, with a warning, as it takes to find most images.
-    """
-    plain = [plain_path(path).split("/") for path in paths]
-    folded: dict[str, str] = {}
-    for ending in images:
-        folded[ending.casefold()] = "" if ending.casefold() in folded else ending
-    around = os.path.commonprefix([path[:-1] for path in plain])
-    tried = []
-    for start in range(len(around) + 1):
-        ends = ["/".join(path[start:]) for path in plain]
-        tried.append([end if end in images else folded.get(end.casefold(), "") for end in ends])
-    best = max(range(len(tried)), key=lambda start: sum(map(bool, tried[start])))  # the first such
-    if best:
-        warnings.append(
-            f"All paths of the table begin with a folder that the source lacks: they were read "
-            f"without what goes up to {around[best - 1]!r}."
-        )
-    return tried[best]
-
-
-def _item(name: str, path: Path, label: str, row: dict[str, str], column: Mapping) -> Item:
+def _item(
+    name: str,
+    files: Mapping[str, Path],
+    label: str,
+    row: dict[str, str],
+    column: Mapping,
+    mask: str | None,
+) -> Item:
+    """The image of a row."""
     if re.search("[|;]", label):
         raise BadInput(f"{name} has several labels ({label}); ftlab takes one per image.")
     group = row[column["group"]].strip() if column["group"] else ""
     split = _split(row[column["split"]]) if column["split"] else None
-    return Item(name, path, label, (group,) if group else (), split)
+    masks = (files[mask],) if mask else ()
+    return Item(name, files[name], label, (group,) if group else (), split, masks)
+
+
+def _together(path: str, item: Item, again: Item) -> Item:
+    """One image of two rows: of several lesions each may have a row, a group and a mask."""
+    for one, other in ((item.label, again.label), (item.split, again.split)):
+        if one != other:
+            raise BadInput(f"{path} is listed as {one!r} and as {other!r}.")
+    groups = tuple(dict.fromkeys((*item.groups, *again.groups)))
+    return replace(item, groups=groups, masks=(*item.masks, *again.masks))
 
 
 def _read(table: Path) -> tuple[Rows, list[str]]:

@@ -16,11 +16,13 @@ from ..records import BadInput
 from .checkup import on_page
 
 UPLOAD, PHANTOM, PATH = "Upload", "Phantoms", "Path on this machine"
+NONE = '""'  # typed for a column: none, even where one has a usual name
 GONE = "The upload is no longer on this machine: choose the file again."
 LAYOUTS = """
 <ul>
 <li>a zip with <b>one folder per class</b>: <code>nevus/1.png</code>, <code>melanoma/2.png</code>;
-<code>train</code>, <code>val</code> and <code>test</code> folders around them stay splits</li>
+<code>train</code>, <code>val</code> and <code>test</code> folders around or within them stay
+splits, and the images of a patient’s folder, <code>nevus/p07/1.png</code>, stay together</li>
 <li>a zip of images with a <b>CSV</b>, inside it or beside it: a row per image with its file, its
 class (in one column, or a column of 0 and 1 for each) and, if known, its patient and its split</li>
 <li>a zip of <b>DICOM</b> files in either form; of each only the picture is kept</li>
@@ -81,7 +83,7 @@ def build(mode: Mode) -> Form:
             }
         pattern = gr.Textbox(
             label="Group pattern",
-            info="What in a file’s name tells its patient, as a regular expression.",
+            info="What in a file’s or folder’s name tells its patient, as a regular expression.",
             placeholder="patient_[0-9]+",
             visible=mode.paths,  # an expression can take for ever: on one's own machine only
         )
@@ -143,7 +145,8 @@ def run(lab: Any, mode: Mode, form: Form, values: Mapping, progress: Callable) -
         source = _file(values[form.file]) if kind == UPLOAD else _path(mode, values[form.path])
         options["labels"] = table and Path(_file(table))
         for what, field in form.columns.items():
-            options[f"{what}_column"] = _typed(values[field]) or None
+            typed = _typed(values[field])
+            options[f"{what}_column"] = "" if typed == NONE else typed or None
         if mode.paths:
             options["group_pattern"] = _typed(values[form.pattern]) or None
     name = _typed(values[form.name]) or _name(source)
