@@ -26,7 +26,7 @@ from tiny import (
     wait_for,
 )
 
-from ftlab import files, presence, queue, runs, studies, worker
+from ftlab import files, jobs, presence, queue, runs, studies, worker
 from ftlab.lab import Lab
 from ftlab.records import BadInput
 
@@ -183,6 +183,7 @@ def deadly(home, monkeypatch):
     def run(name: str, folder: Path) -> list[str]:
         monkeypatch.setenv("DEADLY", name)
         monkeypatch.setattr(worker.subprocess, "Popen", stub)
+        monkeypatch.setattr(worker, "start", jobs.start)
         queue.add(home, folder)
         return [event for _, event in serve(home)]
 

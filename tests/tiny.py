@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -27,6 +28,8 @@ from ftlab.records import Question, Settings
 QUICK = Settings(epochs=2, size=32, batch=8)
 OPTIONS = f"--backbone {TINY} --weights random --size 32 --epochs 2 --batch 8".split()
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
+FORKING = multiprocessing.get_context("forkserver")
+FORKING.set_forkserver_preload(["ftlab.training"])
 
 
 def bands(home: Path, classes: int = 2, name: str = "bands", n: int = 48) -> str:
@@ -83,11 +86,12 @@ def answer_bits(run: Path) -> dict:
 
 
 def served_home(folder: Path, monkeypatch) -> Iterator[Path]:
-    """For a fixture: a home with data and quick polling; no process of a test outlives it."""
+    """For a fixture: a home with data, quick polling and forked jobs, none of which outlives it."""
     home = folder / "home"
     home.mkdir()
     bands(home)
     monkeypatch.setattr(worker, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(worker, "start", forked)
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(Path(__file__).parent.parent)
@@ -100,6 +104,23 @@ def served_home(folder: Path, monkeypatch) -> Iterator[Path]:
         if worker.poll(*job):
             os.kill(job[0], signal.SIGKILL)
             wait_for(lambda job=job: not worker.poll(*job))
+
+
+def forked(folder: Path) -> tuple[int, float | None]:
+    """As `jobs.start`, from an interpreter that has imported everything already."""
+    job = FORKING.Process(target=_job, args=(folder, dict(os.environ)))
+    job.start()
+    return job.pid, presence.process_start(job.pid)
+
+
+def _job(folder: Path, environment: dict[str, str]) -> None:
+    os.setsid()
+    os.environ.clear()
+    os.environ.update(environment, FTLAB_HOME=str(folder.parent.parent))
+    with open(folder / "log.txt", "a", encoding="utf-8") as log:
+        for stream in (1, 2):
+            os.dup2(log.fileno(), stream)
+    sys.exit(worker.main(folder))
 
 
 def serve(home: Path, stopped=lambda: False) -> list[tuple[str, str]]:
