@@ -68,8 +68,8 @@ def origin(backbone: str, record: Mapping) -> dict:
     if kind == "random":
         return {"text": f"random numbers ({name}), no pretrained weights", "license": "apache-2.0"}
     if kind == "bundled":
-        text = "the weights that come with ftlab, trained on drawn fractals without any photograph"
-        return {"text": text, "license": "apache-2.0"}
+        text = "the weights that come with ftlab, trained on drawn fractals and textures"
+        return {"text": f"{text} without any photograph", "license": "apache-2.0"}
     if kind == "file":
         text = f"the weights file {name}, whose licence is known to whoever gave it"
         return {"text": text, "license": None}

@@ -1,6 +1,6 @@
 """ftlab_mini: a ResNet-18 with 24 channels where the original has 64, for machines without a hub.
 
-Its weights are made by tools/pretrain_mini.py from fractals, without any photograph.
+tools/pretrain_mini.py makes its weights from drawn fractals and textures, without any photograph.
 """
 
 from __future__ import annotations

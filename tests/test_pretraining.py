@@ -11,7 +11,7 @@ import torch
 sys.path.append(str(Path(__file__).parent.parent / "tools"))
 
 import formulas
-import pretrain_looks
+import pretrain_mini
 import views
 
 FIGURES = formulas.fractal(0, seed=0, instances=16)
@@ -43,7 +43,7 @@ def test_instances_of_a_class_differ_and_none_is_empty(number):
         assert len(np.unique(pictures.reshape(len(pictures), -1), axis=0)) == len(pictures)
 
 
-@pytest.mark.parametrize("size", sorted(set(pretrain_looks.SIZES)))
+@pytest.mark.parametrize("size", sorted(set(pretrain_mini.SIZES)))
 @pytest.mark.parametrize("hardest", [0.0, 1.0])
 def test_a_view_lies_between_black_and_white(size, hardest):
     x, shown, woven = seen(size, hardest)
@@ -76,7 +76,7 @@ def test_looks_tell_colour_contrast_and_direction():
 
 
 def test_what_is_asked_reaches_every_weight():
-    model = pretrain_looks.Asked()
+    model = pretrain_mini.Asked()
     x, shown, woven = seen(64, hardest=1.0)
     figure, ground, errors = model(x, *views.looks(x, 2))
     assert figure.shape == (16, formulas.FRACTALS) and ground.shape == (16, formulas.TEXTURES)
@@ -86,7 +86,7 @@ def test_what_is_asked_reaches_every_weight():
 
 def test_kernels_return_to_the_norm_of_a_fresh_draw_without_another_answer():
     torch.manual_seed(0)
-    fresh = pretrain_looks.Asked().trunk
+    fresh = pretrain_mini.Asked().trunk
     grown = deepcopy(fresh)
     x = torch.randn(8, 3, 64, 64)
     with torch.no_grad():
@@ -94,7 +94,7 @@ def test_kernels_return_to_the_norm_of_a_fresh_draw_without_another_answer():
             if weight.dim() == 4:
                 weight *= 2 + len(name) % 3
         grown.train()(x)
-    settled = pretrain_looks.at_fresh_norms(grown)
+    settled = pretrain_mini.at_fresh_norms(grown)
     for (name, a), b in zip(settled.named_parameters(), fresh.parameters(), strict=True):
         if a.dim() == 4:
             assert a.norm().item() == pytest.approx(b.norm().item(), rel=0.1), name
@@ -105,26 +105,26 @@ def test_kernels_return_to_the_norm_of_a_fresh_draw_without_another_answer():
 
 def test_a_stopped_training_comes_out_as_one_that_ran_through(tmp_path, monkeypatch):
     for constant, value in {"STEPS": 4, "REPORTED": 2, "BATCH": 8, "SIZES": (48,)}.items():
-        monkeypatch.setattr(pretrain_looks, constant, value)
-    monkeypatch.setattr(pretrain_looks.torch, "set_num_threads", lambda number: None)
+        monkeypatch.setattr(pretrain_mini, constant, value)
+    monkeypatch.setattr(pretrain_mini.torch, "set_num_threads", lambda number: None)
     np.save(tmp_path / "figures.npy", FIGURES)
     np.save(tmp_path / "fields.npy", FIELDS)
 
     def train(out: Path) -> None:
         (tmp_path / "meeting").unlink(missing_ok=True)
-        if pretrain_looks.dist.is_initialized():  # by one that was stopped
-            pretrain_looks.dist.destroy_process_group()
-        pretrain_looks.train(0, 1, tmp_path, "float32", 0, out)
+        if pretrain_mini.dist.is_initialized():  # by one that was stopped
+            pretrain_mini.dist.destroy_process_group()
+        pretrain_mini.train(0, 1, tmp_path, "float32", 0, out)
 
     def stop_before(file, model, optimizer, step, seconds):
         if step == 4:
             raise InterruptedError
         keep(file, model, optimizer, step, seconds)
 
-    keep, through, stopped = pretrain_looks.keep, tmp_path / "through", tmp_path / "stopped"
+    keep, through, stopped = pretrain_mini.keep, tmp_path / "through", tmp_path / "stopped"
     train(through)
     with monkeypatch.context() as halting, pytest.raises(InterruptedError):
-        halting.setattr(pretrain_looks, "keep", stop_before)
+        halting.setattr(pretrain_mini, "keep", stop_before)
         train(stopped)
     assert stopped.with_suffix(".state").exists()
     train(stopped)

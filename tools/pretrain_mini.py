@@ -1,21 +1,24 @@
-"""Pretrain ftlab_mini on fractals drawn from formulas, end to end from a seed, no photograph.
+"""Pretrain ftlab_mini on fractals, textures and looks, end to end from a seed, no photograph.
 
     python tools/pretrain_mini.py --out ftlab_mini.safetensors
 
-Formula-driven supervised learning (Kataoka et al. 2020, "Pre-training without natural images"):
-a class is one iterated function system (IFS), an image an attractor of a slightly changed one.
-Systems are drawn through their singular values (Anderson and Farrell 2022, "Improving fractal
-pre-training"), so that every class is a usable shape. Colour, texture and view are drawn anew
-each time an image is seen.
+The network is asked for the fractal it sees (formula-driven supervised learning; Kataoka et al.
+2020, "Pre-training without natural images"), for the texture behind it, and for the looks of every
+place and of the whole: colours, contrasts and oriented gradients, which need no label (as the
+gradients in Wei et al. 2022, "Masked feature prediction"). Colours and views are drawn anew each
+time a picture is seen. A training that was stopped goes on from the last line of its log when the
+command is given again.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from copy import deepcopy
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -23,91 +26,56 @@ from pathlib import Path
 import numpy as np
 import timm
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
-from formulas import CANVAS, FRACTALS, fractal
+from formulas import FRACTALS, TEXTURES, fractal, texture
 from safetensors.torch import save_file
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from views import PLACE, WHOLE, looks, view
 
 import ftlab.mini  # noqa: F401  (registers the architecture with timm)
 from ftlab import arithmetic
 from ftlab import device as devices
 from ftlab.records import Settings
 
-INSTANCES = 80  # of each fractal
-BATCH, PEAK_RATE, DECAY, WARM_UP = 256, 3e-3, 0.05, 100
-SCHEDULE = ((64, 4500), (96, 1000), (128, 200))  # (pixels, steps): small first, large last
-EASY = 0.2  # share of the steps over which views grow to their hardest
-TILES = 384  # textures that backgrounds are cut from
+INSTANCES = 64  # pictures of a class, fractals and textures alike
+SIZES = (64, 48, 64, 96)  # pixels of a side, in turn, so that no scale comes late
+STEPS, BATCH, PEAK_RATE, DECAY, WARM_UP = 12_000, 128, 3e-3, 0.05, 200
+REPORTED = 200  # steps between two lines of the log, and between two states to go on from
+PROCESSES = 2  # at most: BatchNorm needs a batch, and each sees its share alone
+EASY = 0.15  # share of the steps over which views grow to their hardest
 
 
-def textures(seed: int) -> torch.Tensor:
-    """Fields (TILES, 1, 128, 128) in 0..1 with power-law spectra, from nearly white to smooth."""
-    rng = np.random.default_rng((seed, FRACTALS))
-    frequency = np.hypot(np.fft.fftfreq(128)[:, None], np.fft.rfftfreq(128)[None])
-    frequency[0, 0] = 1
-    slopes = rng.uniform(0.3, 2.6, (TILES, 1, 1))
-    noise = np.fft.rfft2(rng.normal(size=(TILES, 128, 128))) * frequency**-slopes
-    fields = np.fft.irfft2(noise)
-    low, high = np.percentile(fields, (1, 99), axis=(1, 2), keepdims=True)
-    return torch.from_numpy(np.clip((fields - low) / (high - low), 0, 1)[:, None]).float()
+# --- what it is asked for ---
 
 
-# --- what the network sees ---
+class Asked(nn.Module):
+    """The trunk and one linear head for each thing it is asked for."""
 
+    def __init__(self, precision: str = "float32") -> None:
+        super().__init__()
+        self.precision = precision
+        self.trunk = timm.create_model("ftlab_mini", num_classes=0, global_pool="")
+        width = self.trunk.num_features
+        self.figure, self.texture = nn.Linear(width, FRACTALS), nn.Linear(width, TEXTURES)
+        self.place, self.whole = nn.Conv2d(width, PLACE, 1), nn.Linear(width, WHOLE)
+        self.place_scale = nn.BatchNorm2d(PLACE, affine=False)
+        self.whole_scale = nn.BatchNorm1d(WHOLE, affine=False)
 
-def view(pictures, tiles, size: int, hardest: float, draw: torch.Generator) -> torch.Tensor:
-    """x (B, 3, size, size), normalised, from pictures (B, 2, CANVAS, CANVAS) uint8.
-
-    Each function of a fractal gets a colour, the whole a turn, scale, shear and shift and a
-    textured ground, a quarter of them smeared into soft blobs; then contrast, blur and noise.
-    Half of all pictures are grey. How far each goes is drawn between 0 (a white fractal on black)
-    and `hardest`.
-    """
-    n = len(pictures)
-
-    def uniform(low, high, *shape):
-        return torch.rand(n, *shape, generator=draw, device=draw.device) * (high - low) + low
-
-    far = uniform(0, hardest)
-    strength = far[:, None, None, None]
-    colours = uniform(0, 1, 3, 8)
-    colours = colours + (uniform(0, 1, 3, 1) - colours) * uniform(0, 1, 1, 1)
-    colours = 1 + (colours - 1) * far[:, None, None]
-    index = pictures[:, 1].long().flatten(1)[:, None].expand(n, 3, -1)
-    paint = colours.gather(2, index).view(n, 3, CANVAS, CANVAS)
-    density = pictures[:, :1].float() / 255
-    grid = F.affine_grid(_view_of(far, uniform), (n, 1, size, size), align_corners=False)
-    seen = F.grid_sample(torch.cat((paint * density, density), 1), grid, align_corners=False)
-    soft = F.avg_pool2d(seen, 7, 1, 3) * 1.5
-    seen = torch.where(uniform(0, 1, 1, 1, 1) < 0.25, soft, seen).clamp(max=1)
-    alpha = seen[:, 3:] * (1 - uniform(0, 0.3, 1, 1, 1) * strength)
-    paint = seen[:, :3] / seen[:, 3:].clamp(min=1e-3) * (0.4 + 0.6 * seen[:, 3:])
-    ground = _ground(n, tiles, size, uniform, draw) * strength
-    x = ground * (1 - alpha) + paint * alpha
-    x = torch.where(uniform(0, 1, 1, 1, 1) < 0.5, x.mean(1, keepdim=True), x)
-    x = torch.where(uniform(0, 1, 1, 1, 1) < 0.3, F.avg_pool2d(x, 3, 1, 1), x)
-    contrast, shift = uniform(-0.3, 0.4, 1, 1, 1), uniform(-0.15, 0.15, 1, 1, 1)
-    x = x + ((x - 0.5) * contrast + shift) * strength
-    noise = torch.randn(x.shape, generator=draw, device=x.device)
-    x = x + noise * uniform(-0.04, 0.06, 1, 1, 1).clamp(min=0) * strength
-    return ((x.clamp(0, 1) - 0.5) / 0.25).contiguous(memory_format=torch.channels_last)
-
-
-def _view_of(far: torch.Tensor, uniform) -> torch.Tensor:
-    """Affine maps (n, 2, 3): a mirror and, by strength `far` (n,), turn, scale, shear and shift."""
-    angle, scale = uniform(-math.pi, math.pi) * far, 1 + uniform(-0.5, 0.1) * far
-    cos, sin = angle.cos() * scale, angle.sin() * scale
-    mirror, shear = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0), uniform(-0.25, 0.25) * far
-    shift = uniform(-0.3, 0.3, 2) * far[:, None]
-    rows = (cos, -sin + shear * cos, shift[:, 0], sin * mirror, (cos + shear * sin) * mirror)
-    return torch.stack((*rows, shift[:, 1]), 1).view(-1, 2, 3)
-
-
-def _ground(n: int, tiles, size: int, uniform, draw) -> torch.Tensor:
-    """A background (n, 3, size, size): a flat colour with some texture in another colour."""
-    chosen = torch.randint(len(tiles), (n,), generator=draw, device=draw.device)
-    y, x = torch.randint(129 - size, (2,), generator=draw, device=draw.device).tolist()
-    texture = tiles[chosen][:, :, y : y + size, x : x + size]
-    return uniform(0, 1, 3, 1, 1) + texture * uniform(-0.5, 0.5, 3, 1, 1)
+    def forward(self, x: torch.Tensor, looks_place: torch.Tensor, looks_whole: torch.Tensor):
+        """Scores (B, FRACTALS) and (B, TEXTURES), and the mean squared errors of the looks."""
+        normalised = ((x - 0.5) / 0.25).contiguous(memory_format=torch.channels_last)
+        with devices.autocast(x.device, self.precision):
+            maps = self.trunk(normalised)
+            pooled = maps.mean((2, 3))
+            figure, texture = self.figure(pooled), self.texture(pooled)
+            place, whole = self.place(maps), self.whole(pooled)
+        errors = (
+            F.mse_loss(place.float(), self.place_scale(looks_place)),
+            F.mse_loss(whole.float(), self.whole_scale(looks_whole)),
+        )
+        return figure.float(), texture.float(), errors
 
 
 # --- training ---
@@ -120,51 +88,102 @@ def faster_precision(size: int, batch: int) -> str:
         return arithmetic.settled(asked, "ftlab_mini", Path(cache)).precision
 
 
-def train(bank: torch.Tensor, seed: int, device: torch.device, out: Path) -> None:
-    """Train and save; bank (FRACTALS * INSTANCES, 2, CANVAS, CANVAS) uint8, class after class."""
+def train(rank: int, of: int, folder: Path, precision: str, seed: int, out: Path) -> None:
+    """One of `of` processes that train one network together, each on its share of every batch."""
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda" if cuda else "cpu")
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // of))
+    meet = f"file://{folder}/meeting"
+    dist.init_process_group("nccl" if cuda else "gloo", meet, rank=rank, world_size=of)
+    figures = torch.from_numpy(np.load(folder / "figures.npy", mmap_mode="c"))
+    fields = torch.from_numpy(np.load(folder / "fields.npy", mmap_mode="c"))
     torch.manual_seed(seed)
-    model = timm.create_model("ftlab_mini", num_classes=FRACTALS)
-    model = model.to(device, memory_format=torch.channels_last).train()
-    optimizer = torch.optim.AdamW(model.parameters(), PEAK_RATE, weight_decay=DECAY)
-    draw = torch.Generator(device).manual_seed(seed)
-    tiles, total = textures(seed).to(device), sum(steps for _, steps in SCHEDULE)
-    precision = faster_precision(SCHEDULE[0][0], BATCH)
-    step, start, loss_sum, right = 0, time.perf_counter(), 0.0, 0.0
-    for size, steps in SCHEDULE:
-        for _ in range(steps):
-            rate = min(1, step / WARM_UP) * (1 + math.cos(math.pi * step / total)) / 2
-            optimizer.param_groups[0]["lr"] = PEAK_RATE * rate
-            chosen = torch.randint(len(bank), (BATCH,), generator=draw, device=device)
-            hardest = min(1, (step + 1) / total / EASY)
-            x = view(bank[chosen], tiles, size, hardest, draw)
-            y = chosen // INSTANCES
-            with devices.autocast(device, precision):
-                logits = model(x)
-            loss = F.cross_entropy(logits.float(), y, label_smoothing=0.1)
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            loss_sum, right = loss_sum + loss.detach(), right + (logits.argmax(1) == y).sum()
-            step += 1
-            if step % 200 == 0 or step == total:
-                seconds, n = time.perf_counter() - start, 200 if step % 200 == 0 else step % 200
-                print(
-                    f"step {step} of {total}, {size} px, {seconds:.0f} s: loss "
-                    f"{loss_sum.item() / n:.3f}, accuracy {right.item() / n / BATCH:.3f}",
-                    flush=True,
-                )
-                loss_sum, right = 0.0, 0.0
-                save(model, out)
+    model = Asked(precision).to(device, memory_format=torch.channels_last).train()
+    together = DistributedDataParallel(model)
+    optimizer = torch.optim.AdamW(model.parameters(), PEAK_RATE, weight_decay=DECAY, fused=True)
+    draw, kept = torch.Generator(device), out.with_suffix(".state")
+    first, start = resume(kept, model, optimizer) if kept.exists() else (0, time.perf_counter())
+    share, sums = BATCH // of, torch.zeros(6, device=device)
+    for step in range(first, STEPS):
+        if step % REPORTED == 0:
+            draw.manual_seed((seed * 1000 + rank) * STEPS + step)
+        rate = min(1, step / WARM_UP) * (1 + math.cos(math.pi * step / STEPS)) / 2
+        optimizer.param_groups[0]["lr"] = PEAK_RATE * rate
+        size = SIZES[step % len(SIZES)]
+        chosen = torch.randint(len(figures), (share,), generator=draw, device=device).cpu()
+        behind = torch.randint(len(fields), (share,), generator=draw, device=device).cpu()
+        hardest = min(1, (step + 1) / STEPS / EASY)
+        x, shown, woven = view(
+            figures[chosen].to(device), fields[behind].to(device), size, hardest, draw
+        )
+        figure, ground, (place, whole) = together(x, *looks(x, math.ceil(size / 32)))
+        y, z = (chosen // INSTANCES).to(device), (behind // INSTANCES).to(device)
+        named = F.cross_entropy(figure[shown], y[shown], label_smoothing=0.1)
+        named = named + F.cross_entropy(ground[woven], z[woven], label_smoothing=0.1)
+        loss = named + 2 * (place + whole)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        with torch.no_grad():
+            right = (figure.argmax(1) == y)[shown].float().mean()
+            alone = (ground.argmax(1) == z)[~shown].float().mean().nan_to_num()
+            sums += torch.stack((loss, right, alone, place, whole, loss * 0 + 1))
+        if rank == 0 and (step + 1) % REPORTED == 0:
+            mean, seconds = (sums / sums[-1]).tolist(), time.perf_counter() - start
+            print(
+                f"step {step + 1} of {STEPS}, {seconds:.0f} s: loss "
+                f"{mean[0]:.3f}, fractals {mean[1]:.3f}, textures {mean[2]:.3f}, looks of places "
+                f"{mean[3]:.3f}, of the whole {mean[4]:.3f}",
+                flush=True,
+            )
+            sums.zero_()
+            save(at_fresh_norms(model.trunk), out)
+            keep(kept, model, optimizer, step + 1, seconds)
+    dist.barrier()
+    dist.destroy_process_group()
+    kept.unlink(missing_ok=True)
 
 
-def save(model: torch.nn.Module, out: Path) -> None:
+def save(trunk: nn.Module, out: Path) -> None:
     """Write the trunk in half precision, so that a stopped training leaves what it has."""
     tensors = {
         name: (tensor.half() if tensor.is_floating_point() else tensor).cpu().contiguous()
-        for name, tensor in model.state_dict().items()
-        if not name.startswith("fc.")
+        for name, tensor in trunk.state_dict().items()
     }
     save_file(tensors, out)
+
+
+def keep(file: Path, model: nn.Module, optimizer, step: int, seconds: float) -> None:
+    """Write what a stopped training goes on from."""
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save(state | {"step": step, "seconds": seconds}, file.with_suffix(".new"))
+    file.with_suffix(".new").replace(file)
+
+
+def resume(file: Path, model: nn.Module, optimizer) -> tuple[int, float]:
+    """Take up what was kept: the step to go on with, and when the training would have begun."""
+    state = torch.load(file, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["step"], time.perf_counter() - state["seconds"]
+
+
+@torch.no_grad()
+def at_fresh_norms(trunk: nn.Module) -> nn.Module:
+    """A copy whose kernels have the norm of a fresh draw, and which answers as trunk does.
+
+    A kernel that has grown turns more slowly at the same learning rate. Every convolution here has
+    a BatchNorm behind it, which takes the factor back through its statistics.
+    """
+    trunk = deepcopy(trunk)
+    layers = [m for m in trunk.modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d)]
+    for kernel, norm in zip(layers[::2], layers[1::2], strict=True):
+        fan_out = kernel.weight.numel() / kernel.in_channels
+        factor = math.sqrt(2 / fan_out * kernel.weight.numel()) / kernel.weight.norm()
+        kernel.weight *= factor
+        norm.running_mean *= factor
+        norm.running_var.copy_((norm.running_var + norm.eps) * factor**2 - norm.eps)
+    return trunk
 
 
 def main() -> None:
@@ -172,14 +191,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     start = time.perf_counter()
-    with ProcessPoolExecutor() as pool:
-        draw = partial(fractal, seed=given.seed, instances=INSTANCES)
-        drawn = list(pool.map(draw, range(FRACTALS), chunksize=4))
-    bank = torch.from_numpy(np.concatenate(drawn)).to(device)
-    print(f"{len(bank)} fractals of {FRACTALS} classes, {time.perf_counter() - start:.0f} s")
-    train(bank, given.seed, device, given.out)
+    drawings = (("figures", fractal, FRACTALS), ("fields", texture, TEXTURES))
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        with ProcessPoolExecutor() as pool:
+            for name, draw, count in drawings:
+                drawn = partial(draw, seed=given.seed, instances=INSTANCES)
+                classes = list(pool.map(drawn, range(count), chunksize=4))
+                np.save(folder / f"{name}.npy", np.concatenate(classes))
+        print(f"fractals and textures, {time.perf_counter() - start:.0f} s", flush=True)
+        of = 1 if torch.cuda.is_available() else min(PROCESSES, os.cpu_count() or 1)
+        precision = faster_precision(SIZES[0], BATCH // of)
+        torch.multiprocessing.spawn(train, (of, folder, precision, given.seed, given.out), of)
     print(f"{given.out.stat().st_size} bytes, sha256 {sha256(given.out.read_bytes()).hexdigest()}")
 
 

@@ -17,11 +17,10 @@ def view(
     """x (B, 3, size, size) in 0..1, which of them show a fractal (B,) and which a texture (B,).
 
     From figures (B, 2, CANVAS, CANVAS) and fields (B, FIELD, FIELD), uint8. Each function of a
-    fractal gets a colour, its ground three; in a third of the pictures they are near one, and of
-    all a third is grey. Fractal and ground get a turn, mirror, scale, shear and shift each, a
-    quarter of the fractals is smeared into soft blobs, a third of the pictures is ground alone;
-    then contrast, blur and noise. How far each goes is drawn between 0 (a white fractal on black,
-    a grey texture) and `hardest`.
+    fractal gets a colour, its ground three (`_colours`); a third of all pictures is grey. Fractal
+    and ground get a turn, mirror, scale, shear and shift each, a quarter of the fractals is smeared
+    into soft blobs, a third of the pictures is ground alone; then contrast, blur and noise. How far
+    each goes is drawn between 0 (a white fractal on black, a grey texture) and `hardest`.
     """
     n = len(figures)
 
@@ -30,9 +29,7 @@ def view(
 
     far, alone = uniform(0, hardest), uniform(0, 1) < 0.33
     strength = far[:, None, None, None]
-    colours = uniform(0, 1, 3, 11)
-    near = (uniform(0, 1, 1, 1) < 0.33) * uniform(0.5, 0.95, 1, 1)
-    colours = colours + (uniform(0, 1, 3, 1) - colours) * near
+    colours = _colours(11, uniform)
     seen = _figure(figures, 1 + (colours[:, :, :8] - 1) * far[:, None, None], size, far, uniform)
     soft = uniform(0, 1) < 0.25
     seen[soft] = (_blurred(seen[soft], 7) * 1.5).clamp(max=1)
@@ -52,6 +49,20 @@ def view(
     noise = torch.randn(x.shape, generator=draw, device=x.device)
     x = x + noise * uniform(-0.04, 0.06, 1, 1, 1).clamp(min=0) * strength
     return x.clamp(0, 1), ~alone, contrast > 0.3
+
+
+def _colours(count: int, uniform) -> torch.Tensor:
+    """Colours (B, 3, count): of each picture any, near one, or of two dyes, a third each.
+
+    Light that a layer of dyes lets through falls off with the amount of each (Beer and Lambert;
+    Ruifrok and Johnston 2001, "Quantification of histochemical staining by color deconvolution"),
+    as in stained tissue, or in skin with its melanin and its blood.
+    """
+    colours, kind = uniform(0, 1, 3, count), uniform(0, 1, 1, 1)
+    near = colours + (uniform(0, 1, 3, 1) - colours) * uniform(0.5, 0.95, 1, 1)
+    dyes = F.normalize(uniform(0, 1, 3, 2), dim=1)
+    dyed = torch.exp(-dyes @ uniform(0, 2.5, 2, count))
+    return torch.where(kind < 1 / 3, near, torch.where(kind < 2 / 3, dyed, colours))
 
 
 def _figure(figures, colours, size, far, uniform):

@@ -38,7 +38,7 @@ from ..records import BadInput
 from . import brain, chest, dermoscopy, endoscopy, histology
 from .drawing import Dice, Scene
 
-EDITION = 1  # of all drawings: another one where a seed comes to show something else
+EDITION = 2  # of all drawings: another one where a seed comes to show something else
 ROUNDS = 4  # images a group holds, one a round
 COMPRESS = 1  # of PNG: a third of the time of the usual 6, files at most a tenth larger
 OUTLINE = (255, 220, 0)

@@ -17,9 +17,9 @@ from .drawing import Dice, Scene, soft
 CLASSES = ("none", "glioma", "meningioma", "pituitary")
 # Ranges of (strength of enhancement, radius in half pictures).
 DIFFICULTY = {
-    "glioma": ((0.30, 0.80), (0.14, 0.25)),
-    "meningioma": ((0.30, 0.65), (0.12, 0.20)),
-    "pituitary": ((0.25, 0.55), (0.09, 0.15)),
+    "glioma": ((0.28, 0.72), (0.13, 0.235)),
+    "meningioma": ((0.28, 0.60), (0.11, 0.185)),
+    "pituitary": ((0.235, 0.515), (0.085, 0.142)),
 }
 NOISE = (0.012, 0.040)
 SHADING = (0.45, 0.80)

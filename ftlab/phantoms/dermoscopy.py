@@ -17,8 +17,8 @@ CLASSES = ("naevus", "melanoma", "keratosis")
 # Ranges of (how much a lesion shows the signs of its class, radius in half pictures).
 DIFFICULTY = {
     "naevus": ((0.0, 0.15), (0.25, 0.45)),
-    "melanoma": ((0.80, 1.0), (0.28, 0.48)),
-    "keratosis": ((0.80, 1.0), (0.28, 0.48)),
+    "melanoma": ((0.45, 0.85), (0.28, 0.48)),
+    "keratosis": ((0.40, 0.85), (0.28, 0.48)),
 }
 MELANIN = np.array((0.52, 0.92, 1.25), np.float32)  # absorption of red, green and blue
 BLOOD = np.array((0.06, 0.55, 0.42), np.float32)

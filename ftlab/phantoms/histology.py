@@ -17,9 +17,9 @@ from .drawing import Dice, Scene, soft
 CLASSES = ("normal", "benign", "in_situ", "invasive")
 # Ranges of (atypia of the nuclei, radius of the changed region or duct in half pictures).
 DIFFICULTY = {
-    "benign": ((0.0, 0.25), (0.50, 0.65)),
-    "in_situ": ((0.5, 1.0), (0.28, 0.36)),
-    "invasive": ((0.5, 1.0), (0.60, 0.90)),
+    "benign": ((0.1, 0.5), (0.35, 0.55)),
+    "in_situ": ((0.3, 0.8), (0.22, 0.32)),
+    "invasive": ((0.2, 0.8), (0.45, 0.75)),
 }
 HAEMATOXYLIN, EOSIN = np.array((0.62, 0.72, 0.30)), np.array((0.10, 0.62, 0.22))
 
