@@ -7,12 +7,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ftlab.phantoms import MODALITIES, ROUNDS, draw, phantom, sheet, write
+from ftlab.phantoms import EDITION, MODALITIES, ROUNDS, draw, phantom, sheet, write
 from ftlab.phantoms.drawing import Scene
 from ftlab.records import BadInput
 
 SIZE = 64  # drawings scale, so small ones show the same laws sooner
 HEALTHY = {"normal", "none"}
+EDITION_2 = {  # mean grey of pictures and of pictures without lesions, share of lesions in %
+    "chest_xray": (150.58, 148.85, 3.01),
+    "brain_mri": (77.46, 77.29, 2.46),
+    "histology": (180.06, 182.88, 13.48),
+    "dermoscopy": (135.56, 142.91, 14.29),
+    "endoscopy": (95.47, 98.71, 23.66),
+}
 every_modality = pytest.mark.parametrize("modality", list(MODALITIES))
 
 
@@ -35,6 +42,13 @@ def test_an_image_depends_on_its_number_alone(modality, drawn):
         assert (one.label, one.group, one.marked) == (many.label, many.group, many.marked)
     again = phantom(modality, 3, 5, SIZE)
     assert np.array_equal(again.pixels, drawn[modality][5].pixels)
+
+
+@every_modality
+def test_another_drawing_is_another_edition(modality, drawn):
+    """Data sets, studies and kept features know a drawing by its edition and not by its pixels."""
+    means = [(p.pixels.mean(), p.healthy.mean(), 100 * p.mask.mean()) for p in drawn[modality]]
+    assert EDITION == 2 and np.mean(means, axis=0) == pytest.approx(EDITION_2[modality], abs=0.02)
 
 
 @every_modality

@@ -61,6 +61,19 @@ def test_the_easiest_view_of_a_fractal_is_white_on_black():
     assert (fractals.median(dim=-1).values.median(dim=-1).values < 0.1).all()
 
 
+def test_a_third_of_the_pictures_has_the_colours_of_two_dyes():
+    """What two dyes take away of red, green and blue lies in a plane."""
+    draw = torch.Generator().manual_seed(0)
+
+    def uniform(low, high, *shape):
+        return torch.rand(600, *shape, generator=draw) * (high - low) + low
+
+    colours = views._colours(11, uniform)
+    assert colours.shape == (600, 3, 11) and 0 < colours.min() < colours.max() <= 1
+    third = torch.linalg.svdvals(colours.log())[:, 2]
+    assert 0.27 < (third < 1e-4).float().mean() < 0.40
+
+
 def test_looks_tell_colour_contrast_and_direction():
     flat = torch.tensor([0.8, 0.2, 0.4]).view(1, 3, 1, 1).expand(1, 3, 64, 64)
     place, whole = views.looks(flat, 2)

@@ -64,7 +64,10 @@ class Asked(nn.Module):
         self.whole_scale = nn.BatchNorm1d(WHOLE, affine=False)
 
     def forward(self, x: torch.Tensor, looks_place: torch.Tensor, looks_whole: torch.Tensor):
-        """Scores (B, FRACTALS) and (B, TEXTURES), and the mean squared errors of the looks."""
+        """Scores (B, FRACTALS) and (B, TEXTURES), and the mean squared errors of the looks.
+
+        x: views (B, 3, H, W) in 0..1; looks_place, looks_whole: theirs, of `views.looks`.
+        """
         normalised = ((x - 0.5) / 0.25).contiguous(memory_format=torch.channels_last)
         with devices.autocast(x.device, self.precision):
             maps = self.trunk(normalised)
@@ -116,18 +119,12 @@ def train(rank: int, of: int, folder: Path, precision: str, seed: int, out: Path
         x, shown, woven = view(
             figures[chosen].to(device), fields[behind].to(device), size, hardest, draw
         )
-        figure, ground, (place, whole) = together(x, *looks(x, math.ceil(size / 32)))
         y, z = (chosen // INSTANCES).to(device), (behind // INSTANCES).to(device)
-        named = F.cross_entropy(figure[shown], y[shown], label_smoothing=0.1)
-        named = named + F.cross_entropy(ground[woven], z[woven], label_smoothing=0.1)
-        loss = named + 2 * (place + whole)
+        loss, told = judged(together, x, shown, woven, y, z)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        with torch.no_grad():
-            right = (figure.argmax(1) == y)[shown].float().mean()
-            alone = (ground.argmax(1) == z)[~shown].float().mean().nan_to_num()
-            sums += torch.stack((loss, right, alone, place, whole, loss * 0 + 1))
+        sums += told
         if rank == 0 and (step + 1) % REPORTED == 0:
             mean, seconds = (sums / sums[-1]).tolist(), time.perf_counter() - start
             print(
@@ -142,6 +139,22 @@ def train(rank: int, of: int, folder: Path, precision: str, seed: int, out: Path
     dist.barrier()
     dist.destroy_process_group()
     kept.unlink(missing_ok=True)
+
+
+def judged(model, x, shown, woven, y, z) -> tuple[torch.Tensor, torch.Tensor]:
+    """The loss of views, and what the log adds up: loss, accuracies, errors and a 1 to count (6,).
+
+    x, shown, woven: as `view` gives them; y, z (B,): their classes of fractal and of texture.
+    """
+    figure, ground, (place, whole) = model(x, *looks(x, math.ceil(x.shape[-1] / 32)))
+    named = F.cross_entropy(figure[shown], y[shown], label_smoothing=0.1)
+    named = named + F.cross_entropy(ground[woven], z[woven], label_smoothing=0.1)
+    loss = named + 2 * (place + whole)
+    with torch.no_grad():
+        right = (figure.argmax(1) == y)[shown].float().mean()
+        alone = (ground.argmax(1) == z)[~shown].float().mean().nan_to_num()
+        told = torch.stack((loss, right, alone, place, whole, torch.ones_like(loss)))
+    return loss, told
 
 
 def save(trunk: nn.Module, out: Path) -> None:
