@@ -30,7 +30,7 @@ BACKBONES = {
     "efficientnet_b0": "ra_in1k",
     "convnext_tiny": "fb_in1k",
     "regnety_008": "pycls_in1k",
-    "ftlab_mini": "fractal",
+    "ftlab_mini": "drawn",
 }
 
 

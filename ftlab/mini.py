@@ -10,7 +10,7 @@ from timm.models.resnet import BasicBlock, ResNet
 
 default_cfgs = generate_default_cfgs(
     {
-        "ftlab_mini.fractal": {
+        "ftlab_mini.drawn": {
             "input_size": (3, 128, 128),
             "pool_size": (4, 4),
             "num_classes": 1000,
