@@ -18,7 +18,6 @@ can still be resumed and extended.
 from __future__ import annotations
 
 import re
-import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -120,8 +119,8 @@ def average(
         _must_fit([files.read_json(folder / cell.name / "run.json") for cell in cells])
     pictures = pictures_of(home, study)
     made: list[str] = []
-    work = target.with_name(f".{name}.{secrets.token_hex(4)}.tmp")
-    try:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with files.unfinished(target, Path.mkdir) as work:
         if (folder / "tuning").exists():  # how the rates of the runs averaged were chosen
             numbers = shutil.ignore_patterns("*.safetensors")
             shutil.copytree(folder / "tuning", work / "tuning", ignore=numbers)
@@ -138,8 +137,6 @@ def average(
         both = tuple(dict.fromkeys((*wanted, *made)))
         studies.save(work, replace(study, name=name, strategies=both, seeds=seeds))
         work.rename(target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return target
 
 

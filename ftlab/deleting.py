@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from . import datasets, presence, queue
+from . import datasets, files, jobs, presence, queue
 from .records import BadInput
 
 
@@ -25,7 +23,7 @@ def deletable(home: Path, name: str, studies: Iterable[Mapping]) -> str:
         raise BadInput(f"{name} is both a study and a data set: rename one folder first.")
     if not (is_study or is_data):
         raise BadInput(f"There is no study and no data set {name!r} of your own to delete.")
-    if is_study and presence.locked(home / "checkpoints" / name):
+    if is_study and _at_work(home, home / "checkpoints" / name):
         raise BadInput(f"The study {name} is being worked on: `ftlab stop {name}` first.")
     for study in studies if is_data else ():
         if study["data"] == name and study["state"] != "finished":
@@ -35,6 +33,12 @@ def deletable(home: Path, name: str, studies: Iterable[Mapping]) -> str:
     return "study" if is_study else "data set"
 
 
+def _at_work(home: Path, folder: Path) -> bool:
+    """Whether a job works on a study, or has begun to: then it holds no lock yet."""
+    row = queue.row(home, folder)
+    return presence.locked(folder) or bool(row and jobs.poll(row["pid"], row["pid_start"]))
+
+
 def delete(home: Path, name: str, kind: str) -> None:
     """Delete what `deletable` said could be."""
     if kind == "data set":
@@ -42,7 +46,5 @@ def delete(home: Path, name: str, kind: str) -> None:
         return
     folder = home / "checkpoints" / name
     queue.remove(home, folder)
-    doomed = folder.with_name(f".{name}.{secrets.token_hex(4)}.tmp")
-    with presence.lock(folder):
-        folder.rename(doomed)  # gone at once, whatever ends the rest
-    shutil.rmtree(doomed)
+    with files.unfinished(folder, Path.mkdir) as doomed, presence.lock(folder):
+        folder.rename(doomed / name)  # gone at once, whatever ends the rest

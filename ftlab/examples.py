@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
-import secrets
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
+
+from . import files
 
 PER_CLASS = 2
 SEED = 20_240_117  # nobody's default, so that no study has trained on these
@@ -43,13 +43,12 @@ def gallery(cache: Path) -> list[Example]:
 def _draw(folder: Path) -> None:
     from . import phantoms  # here, because scipy is slow to load and a full folder needs none
 
-    unfinished = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+    folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        for modality in phantoms.MODALITIES:
-            phantoms.write(modality, unfinished / modality, PER_CLASS, SEED)
-        unfinished.rename(folder)
+        with files.unfinished(folder, Path.mkdir) as unfinished:
+            for modality in phantoms.MODALITIES:
+                phantoms.write(modality, unfinished / modality, PER_CLASS, SEED)
+            unfinished.rename(folder)
     except OSError:  # another process was first; whatever else went wrong is still wrong
         if not folder.exists():
             raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)

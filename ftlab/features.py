@@ -13,9 +13,9 @@ import fcntl
 import hashlib
 import json
 import os
-import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from . import device as devices
+from . import files
 from .backbones import Network
 from .batches import Features, Images, Split, View
 from .folding import folded
@@ -31,6 +32,11 @@ from .records import Phase, Settings
 FORMAT = 2
 BUDGET_BYTES = 8 * 2**30  # of all files; one that would be larger than half of it is not made
 FREE_SHARE = 0.5  # of the disk's free space that a new file may take
+ASK_SECONDS = 0.05  # between two looks whether another process has made them
+
+
+class Stopped(Exception):
+    """Somebody asked to stop while features were made or waited for."""
 
 
 def frozen_units(network: Network, phases: Sequence[Phase]) -> int:
@@ -55,6 +61,7 @@ def behind(
     cache: Path | None,
     split: Split | View,
     way: Iterable[int] = (),
+    stop: Callable[[], bool] = lambda: False,
 ) -> Images:
     """The split as the first `units` units leave it, which must not change while it is in use.
 
@@ -65,31 +72,45 @@ def behind(
         split: one without a key is not kept.
         way: numbers of units behind which later phases will ask for the split. What comes by
             there is kept, too, as far as it fits, so that the images pass these units once.
+        stop: asked before every batch and while another process makes the features.
+    Raises:
+        Stopped: it was true.
     """
     if not units or cache is None or not split.key:
         return split
     key = _key(network, units, split, settings)
-    if not (path := _found(cache, key)):
-        cache.mkdir(parents=True, exist_ok=True)
-        with _alone(cache / f".{key}.lock"):  # a lane beside this one may be making them
-            path = _found(cache, key) or _made(network, units, settings, cache, split, way)
-    if not path:
-        return split
-    os.utime(path)
-    return _open(path, split, units)
+    while True:
+        if not (path := _found(cache, key)):
+            cache.mkdir(parents=True, exist_ok=True)
+            with _alone(cache / f".{key}.lock", stop):  # a lane beside this may be making them
+                path = _found(cache, key) or _made(
+                    network, units, settings, cache, split, way, stop
+                )
+        if not path:
+            return split
+        with contextlib.suppress(FileNotFoundError):  # another process has just made room
+            os.utime(path)
+            return _open(path, split, units)
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _alone(path: Path, stop: Callable[[], bool]) -> Iterator[None]:
+    """Hold a lock; whoever waits asks again and again, which shows that it has not hung."""
     with open(path, "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            if stop():
+                raise Stopped
+            time.sleep(ASK_SECONDS)
         try:
             yield
         finally:
             path.unlink(missing_ok=True)
 
 
-def _made(network, units, settings, cache, split, way) -> Path | None:
+def _made(network, units, settings, cache, split, way, stop) -> Path | None:
     """Compute the features and keep them; None where they would not fit."""
     depths = [*sorted(depth for depth in set(way) if 0 < depth < units), units]
     keys = {depth: _key(network, depth, split, settings) for depth in depths}
@@ -105,7 +126,12 @@ def _made(network, units, settings, cache, split, way) -> Path | None:
     if units not in made:
         return None
     _make_room(cache, sum(sizes[depth] for depth in made))
-    return _write(cache, made, network, split, settings)[units]
+    try:
+        return _write(cache, made, network, split, settings, stop)[units]
+    except OSError as error:
+        if files.disk_full(error):  # by something else, meanwhile
+            return None
+        raise
 
 
 def _found(cache: Path, key: str) -> Path | None:
@@ -115,6 +141,7 @@ def _found(cache: Path, key: str) -> Path | None:
 def _key(network: Network, units: int, split, settings: Settings) -> str:
     digest = hashlib.sha256()
     for unit in network.units()[:units]:
+        digest.update(repr(unit).encode())  # networks with equal tensors may pad otherwise
         for name, tensor in unit.state_dict().items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
@@ -142,29 +169,26 @@ def _passes(
         yield depth, pooled.cpu()
 
 
-def _write(
-    cache: Path, keys: dict[int, str], network: Network, split, settings: Settings
-) -> dict[int, Path]:
+def _write(cache: Path, keys: dict[int, str], network, split, settings, stop) -> dict[int, Path]:
     """Compute the features of a whole split, each depth's into a file of its own; their paths."""
-    unfinished = {d: cache / f".{key}.{secrets.token_hex(4)}.tmp" for d, key in keys.items()}
     arrays, paths = {}, {}
-    try:
+    with contextlib.ExitStack() as stack:
+        unfinished = {
+            depth: stack.enter_context(files.unfinished(cache / key)) for depth, key in keys.items()
+        }
         for part in np.array_split(np.arange(len(split)), -(-len(split) // settings.batch)):
+            if stop():
+                raise Stopped
             for depth, features in _passes(network, keys, split, part, settings):
                 rows, kind = _plain(features)
                 if depth not in arrays:
                     shape = (len(split), *rows.shape[1:])
-                    arrays[depth] = np.lib.format.open_memmap(
-                        unfinished[depth], "w+", rows.dtype, shape
-                    )
+                    arrays[depth] = files.new_array(unfinished[depth], rows.dtype, shape)
                     paths[depth] = cache / f"{keys[depth]}.{kind}.npy"
                 arrays[depth][part] = rows
         for depth, array in arrays.items():
             array.flush()
             unfinished[depth].replace(paths[depth])
-    finally:
-        for path in unfinished.values():
-            path.unlink(missing_ok=True)
     return paths
 
 
@@ -185,10 +209,14 @@ def _open(path: Path, split, units: int) -> Features:
 
 def _make_room(cache: Path, size: int) -> None:
     """Delete the files that were used longest ago until `size` bytes fit into the budget."""
-    files = sorted(cache.glob("*.npy"), key=lambda path: path.stat().st_mtime)
-    held = sum(path.stat().st_size for path in files)
-    for path in files:
+    kept = []
+    for path in cache.glob("*.npy"):
+        with contextlib.suppress(FileNotFoundError):  # another process makes room, too
+            found = path.stat()
+            kept.append((found.st_mtime, found.st_size, path))
+    held = sum(own for _, own, _ in kept)
+    for _, own, path in sorted(kept):
         if held + size <= BUDGET_BYTES:
             return
-        held -= path.stat().st_size
+        held -= own
         path.unlink(missing_ok=True)  # whoever has it open reads on

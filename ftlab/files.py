@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import json
 import math
 import os
 import re
 import secrets
-from collections.abc import Callable, Mapping
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from .records import BadInput
+
+MOMENT_SECONDS = 60.0  # in which whoever makes a temporary file surely holds it
 
 
 def write(path: Path, save: Callable[[Path], None]) -> None:
@@ -72,6 +78,55 @@ def sweep(folder: Path) -> None:
     """Remove what a kill in the middle of `write` left behind."""
     for leftover in folder.glob(".*.tmp"):
         leftover.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def unfinished(path: Path, make: Callable[[Path], None] = Path.touch) -> Iterator[Path]:
+    """A temporary file, or folder with `Path.mkdir`, beside `path`: to be filled and renamed.
+
+    What has its name in the end goes. It is locked as long as this lasts: what a kill leaves
+    behind is held by nobody, and goes when somebody next makes one in that folder.
+    """
+    for left in path.parent.glob(".*.tmp"):
+        with contextlib.suppress(OSError), _held(left, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            if time.time() - left.stat().st_ctime > MOMENT_SECONDS:
+                _remove(left)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    make(temporary)
+    try:
+        with _held(temporary, fcntl.LOCK_EX):
+            yield temporary
+    finally:
+        _remove(temporary)
+
+
+@contextlib.contextmanager
+def _held(path: Path, how: int) -> Iterator[None]:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(file, how)
+        yield
+    finally:
+        os.close(file)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def new_array(path: Path, dtype, shape: tuple[int, ...]) -> np.ndarray:
+    """An .npy file to be filled, memory-mapped, all of its bytes on the disk.
+
+    Raises:
+        OSError: the disk has no room for it, which while it is filled would be a bus error.
+    """
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    with open(path, "r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def disk_full(error: BaseException) -> bool:

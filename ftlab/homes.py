@@ -32,7 +32,7 @@ def personal(home: Path, owner: str) -> Path:
     """
     check_owner(owner)
     own = home / PEOPLE / owner
-    if not (own / SHARED).exists():
+    if not (own / SHARED).is_symlink():
         (home / "cache").mkdir(parents=True, exist_ok=True)
         own.mkdir(parents=True, exist_ok=True)
         for name, target in (("cache", "../../cache"), (SHARED, "../..")):
@@ -54,18 +54,21 @@ def check_owner(name: str) -> None:
 def trunk(home: Path) -> Path:
     """The home with the queue: the one that a personal home shares, else `home` itself."""
     shared = home / SHARED
-    return shared.resolve() if shared.exists() else home.resolve()
+    return shared.resolve() if shared.is_symlink() else home.resolve()
 
 
 def readable(folder: Path) -> list[Path]:
     """Where what belongs into `folder`, data/ or checkpoints/ of a home, is found: its own last."""
-    return [(folder.parent / SHARED).resolve() / folder.name, folder]
+    return [trunk(folder.parent) / folder.name, folder]
 
 
 def stored_bytes(home: Path) -> int:
     """What lies in a personal home, links not followed."""
-    files = (path.lstat() for path in home.rglob("*") if not path.is_symlink())
-    return sum(found.st_size for found in files)
+    total = 0
+    for path in home.rglob("*"):
+        with suppress(FileNotFoundError):  # a run at work renames and removes
+            total += 0 if path.is_symlink() else path.lstat().st_size
+    return total
 
 
 def sweep(home: Path, idle_seconds: float) -> list[str]:

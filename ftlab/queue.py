@@ -20,7 +20,7 @@ NAME = "queue.sqlite"
 TABLES = (
     "CREATE TABLE IF NOT EXISTS jobs (position INTEGER PRIMARY KEY AUTOINCREMENT,"
     " study TEXT UNIQUE, owner TEXT, pid INTEGER, pid_start REAL, run TEXT,"
-    " attempts INTEGER DEFAULT 0, seconds REAL DEFAULT 0, limit_seconds REAL)",
+    " attempts INTEGER DEFAULT 0, limit_seconds REAL)",
     "CREATE TABLE IF NOT EXISTS served (owner TEXT PRIMARY KEY, turn INTEGER)",
 )
 # A job that has a process is at work; then everybody's first, everybody's second, and so on.
@@ -31,6 +31,10 @@ ORDER = (
 )
 
 
+class Unusable(BadInput):
+    """The queue cannot be opened, read or written."""
+
+
 @contextlib.contextmanager
 def _open(home: Path) -> Iterator[sqlite3.Connection]:
     """The tables of a home's queue, in one transaction."""
@@ -39,7 +43,7 @@ def _open(home: Path) -> Iterator[sqlite3.Connection]:
     try:
         connection = sqlite3.connect(trunk / NAME, timeout=30, isolation_level=None)
     except sqlite3.Error as error:
-        raise BadInput(f"The queue cannot be opened: {error}.") from error
+        raise Unusable(f"The queue cannot be opened: {error}.") from error
     try:
         connection.row_factory = sqlite3.Row
         connection.execute("BEGIN IMMEDIATE")
@@ -48,14 +52,18 @@ def _open(home: Path) -> Iterator[sqlite3.Connection]:
         yield connection
         connection.execute("COMMIT")
     except sqlite3.Error as error:
-        raise BadInput(f"The queue cannot be used: {error}.") from error
+        raise Unusable(f"The queue cannot be used: {error}.") from error
     finally:
         connection.close()
 
 
 def key(home: Path, folder: Path) -> str:
-    """What a study is called in the queue of a home, its own or a shared one."""
-    return os.path.relpath(folder.resolve(), homes.trunk(home))
+    """What a study is called in the queue of a home, its own or a shared one.
+
+    Its checkpoints may be a link to another disk: what counts is the home they are in.
+    """
+    own = folder.parent.parent.resolve() / folder.parent.name / folder.name
+    return os.path.relpath(own, homes.trunk(home))
 
 
 def add(home: Path, folder: Path, owner: str = "", limit_seconds: float | None = None) -> None:
@@ -85,7 +93,7 @@ def drop(home: Path, row: dict) -> None:
 def listed(home: Path) -> list[dict]:
     """What waits or runs, in the order of service.
 
-    [{position, study, owner, pid, pid_start, run, attempts, seconds, limit_seconds}]; a position
+    [{position, study, owner, pid, pid_start, run, attempts, limit_seconds}]; a position
     is given once and never again.
     """
     if not (homes.trunk(home) / NAME).exists():  # looking makes no queue

@@ -36,11 +36,17 @@ def work(folder: Path, home: Path, stop: Callable[[], bool]) -> Iterator[dict]:
         board = lanes.Board(folder, context.study, _ready)
         side_by_side = lanes.number(context, _left(folder, context.study))
         with lanes.company(context, board, side_by_side, lock):
-            yield from _train(context, board, stop)
-            while not stop() and search.goes_on(folder, context.study):
-                yield _search_on(context)
-                board.study = context.study
+            while True:
                 yield from _train(context, board, stop)
+                if stop():
+                    return
+                if (asked := read(folder)) != context.study:  # somebody asked for more meanwhile
+                    context.study = asked
+                elif search.goes_on(folder, asked):
+                    yield _search_on(context)
+                else:
+                    return
+                board.study = context.study
 
 
 def _train(context: Context, board: lanes.Board, stop: Callable[[], bool]) -> Iterator[dict]:

@@ -7,6 +7,7 @@ worker.json    who works on it: pid, start time and the run at hand
 stopped        somebody asked it to stop
 lock           held by whoever works on it; the system lets it go when they die
 search.json    the question of a search, which lets the study grow (ftlab.search)
+spent.json     where studies have a limit: the seconds this one has had
 """
 
 from __future__ import annotations

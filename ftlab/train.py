@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from . import device as devices
 from .augment import PRESETS, augment
 from .backbones import Network
-from .batches import Images, Split, batches, seen, steps
-from .features import behind, frozen_units
+from .batches import Images, Split, View, batches, seen, steps
+from .features import Stopped, behind, frozen_units
 from .folding import folded
 from .freezing import learning, set_mode
 from .losses import class_weights, losses
@@ -85,12 +85,17 @@ def fit(
             _seed(seed, number, local)
             began = time.perf_counter()
             shown = seen(train, settings, seed, first + local)
-            for name, images in ((shown.key, shown), ("val", val)):
-                if name not in inputs:
-                    inputs[name] = _behind(network, plan.phases[number:], settings, cache, images)
+            view = shown.number if isinstance(shown, View) else "train"
+            try:
+                for name, images in ((view, shown), ("val", val)):
+                    if name not in inputs:
+                        still = plan.phases[number:]
+                        inputs[name] = _behind(network, still, settings, cache, images, stop)
+            except Stopped:
+                return
             pieces = 2 if halved_from is not None and first + local >= halved_from else 1
             how = settings, start, moments, pieces, stop
-            if not (trained := _epoch(network, phase, local, inputs[shown.key], *how)):
+            if not (trained := _epoch(network, phase, local, inputs[view], *how)):
                 return
             loss, lrs, multipliers = trained
             values = validate(network, inputs["val"], settings)
@@ -103,10 +108,10 @@ def fit(
         first += phase.epochs
 
 
-def _behind(network, phases, settings, cache, images) -> Images:
+def _behind(network, phases, settings, cache, images, stop) -> Images:
     """Images as what is frozen in the first of some phases leaves them."""
     units, *way = (frozen_units(network, [phase]) for phase in phases)
-    return behind(network, units, settings, cache, images, way)
+    return behind(network, units, settings, cache, images, way, stop)
 
 
 def validate(network: Network, images: Images, settings: Settings) -> dict[str, float]:

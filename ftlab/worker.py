@@ -102,7 +102,7 @@ def resume(home: Path, folder: Path, owner: str = "", limit_seconds: float | Non
     """`begin` a study again, which was stopped, interrupted or has runs that failed.
 
     Raises:
-        BadInput: the study is being worked on or has nothing left to do.
+        BadInput: the study is being worked on, has nothing left to do or has had its time.
     """
     study = studies.read(folder)
     if presence.locked(folder):
@@ -110,6 +110,8 @@ def resume(home: Path, folder: Path, owner: str = "", limit_seconds: float | Non
     all_there = all(cell.finished(folder) for cell in studies.cells(study))
     if all_there and not search.goes_on(folder, study):
         raise BadInput(f"The study {study.name} is finished: there is nothing left to train.")
+    if limit_seconds and _spent(folder) >= limit_seconds:
+        raise BadInput(_too_long(limit_seconds))
     (folder / "stopped").unlink(missing_ok=True)
     schedule.forgive(folder, study)
     return begin(home, folder, owner, limit_seconds)
@@ -130,7 +132,13 @@ def serve(home: Path, until_empty: bool, stopped: StopFlag) -> Iterator[dict]:
         while not stopped():
             waiting = queue.listed(home)
             if waiting:
-                yield from _attend(home, home / waiting[0]["study"], waiting[0], stopped)
+                row, folder = waiting[0], home / waiting[0]["study"]
+                try:
+                    yield from _attend(home, folder, row, stopped)
+                except queue.Unusable:
+                    raise
+                except (BadInput, FileNotFoundError) as error:  # those behind it have their turn
+                    yield {"study": folder.name, "event": _give_up(home, folder, row, error)}
             elif until_empty:
                 return
             else:
@@ -138,10 +146,12 @@ def serve(home: Path, until_empty: bool, stopped: StopFlag) -> Iterator[dict]:
 
 
 def _attend(home: Path, folder: Path, row: dict, stopped: StopFlag) -> Iterator[dict]:
-    """Start (or adopt) the job of one study and see it to its end, or to that of its turn."""
-    if not (folder / "study.json").exists():
-        queue.drop(home, row)
-        return
+    """Start (or adopt) the job of one study and see it to its end, or to that of its turn.
+
+    Raises:
+        BadInput, FileNotFoundError: the study is gone or damaged, perhaps only now.
+    """
+    studies.read(folder)
     job = row["pid"], row["pid_start"]
     other = presence.at_work(folder)
     theirs = other is not None and (other["pid"], other["start"]) != job
@@ -156,24 +166,47 @@ def _attend(home: Path, folder: Path, row: dict, stopped: StopFlag) -> Iterator[
             stop(*job)  # taken off the queue meanwhile
             return
         yield {"study": folder.name, "event": "started"}
+    began, spent = time.monotonic(), _spent(folder)
+    try:
+        over = _see_through(home, folder, row, job, theirs, spent, stopped)
+    finally:
+        if row["limit_seconds"] and not theirs:
+            with contextlib.suppress(OSError):  # the study may be gone
+                taken = spent + time.monotonic() - began
+                files.write_json(folder / "spent.json", {"seconds": taken})
+    if over in ("limit", "turn"):
+        queue.note(home, row, pid=None, pid_start=None)
+        yield {"study": folder.name, "event": _put_back(home, folder, row, over)}
+    elif not over:
+        yield {"study": folder.name, "event": _after(home, folder, row)}
+
+
+def _see_through(home, folder, row, job, theirs: bool, spent: float, stopped) -> str:
+    """Wait for a job: "" once it has ended, else why it was left: "stopped", "limit" or "turn".
+
+    spent: seconds the study has had before.
+    """
     began, written, pulse = time.monotonic(), _written(folder), Pulse(*job)
     while poll(*job):
         if stopped():
             if not theirs:
                 stop(*job)
-            return
+            return "stopped"
         time.sleep(POLL_SECONDS)
+        studies.read(folder)  # it may be deleted by hand: then its job has nothing to do
         before, written = written, _written(folder)
         if theirs:
             continue
         pulse.check()
-        if over := _over(home, row, time.monotonic() - began, written > before):
+        if over := _over(home, row, spent, time.monotonic() - began, written > before):
             stop(*job)
-            spent = row["seconds"] + time.monotonic() - began
-            queue.note(home, row, pid=None, pid_start=None, seconds=spent)
-            yield {"study": folder.name, "event": _put_back(home, folder, row, over)}
-            return
-    yield {"study": folder.name, "event": _after(home, folder, row)}
+            return over
+    return ""
+
+
+def _spent(folder: Path) -> float:
+    """Seconds that a study has had, of those it may take."""
+    return (files.read_json(folder / "spent.json") or {"seconds": 0.0})["seconds"]
 
 
 def _written(folder: Path) -> int:
@@ -181,9 +214,20 @@ def _written(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("epochs.jsonl"))
 
 
-def _over(home: Path, row: dict, seconds: float, epoch_ended: bool) -> str:
+def _give_up(home: Path, folder: Path, row: dict, reason: Exception) -> str:
+    """Let go of a study that is gone or cannot be read, and end its job; what became of it."""
+    now = next((r for r in queue.listed(home) if r["position"] == row["position"]), row)
+    stop(now["pid"], now["pid_start"])
+    queue.drop(home, row)
+    if not (folder / "study.json").exists():
+        return "gone"
+    runs.fail(folder, str(reason) if isinstance(reason, BadInput) else files.in_words(reason))
+    return "failed"
+
+
+def _over(home: Path, row: dict, spent: float, seconds: float, epoch_ended: bool) -> str:
     """Why a job has to end now, after so many seconds: "limit" or "turn"; "" where it need not."""
-    if row["limit_seconds"] and row["seconds"] + seconds > row["limit_seconds"]:
+    if row["limit_seconds"] and spent + seconds > row["limit_seconds"]:
         return "limit"
     if epoch_ended and seconds > TURN_SECONDS:
         return "turn" if any(r["owner"] != row["owner"] for r in queue.listed(home)) else ""
@@ -197,10 +241,14 @@ def _put_back(home: Path, folder: Path, row: dict, over: str) -> str:
         return "finished"
     if over == "turn":
         return "waits for its next turn"
-    minutes = round(row["limit_seconds"] / 60, 1)
-    runs.fail(folder, f"This took the {minutes:g} minutes it may take here; what is done is kept.")
+    runs.fail(folder, _too_long(row["limit_seconds"]))
     queue.drop(home, row)
     return "failed"
+
+
+def _too_long(limit_seconds: float) -> str:
+    minutes = round(limit_seconds / 60, 1)
+    return f"This took the {minutes:g} minutes it may take here; what is done is kept."
 
 
 def _after(home: Path, folder: Path, row: dict) -> str:
@@ -241,8 +289,9 @@ def main(folder: Path) -> int:
     except Exception as error:
         with contextlib.suppress(OSError):  # where there is room for it
             traceback.print_exc()  # into the study's log
-        reason = str(error) if isinstance(error, BadInput) else files.in_words(error)
-        runs.fail(folder, reason)
+        if (folder / "study.json").exists():  # else somebody has deleted it meanwhile
+            reason = str(error) if isinstance(error, BadInput) else files.in_words(error)
+            runs.fail(folder, reason)
         return 2
     return 0
 

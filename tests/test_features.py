@@ -1,5 +1,8 @@
 """Features of a frozen prefix: the same training, the arithmetic done once."""
 
+import errno
+import fcntl
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -203,10 +206,69 @@ def test_an_image_has_the_same_view_in_any_batch_and_another_in_the_next():
 
 
 def test_a_file_that_was_not_finished_is_no_file(tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
+    def broken(*_):
+        raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(np.lib.format, "open_memmap", full)
+    monkeypatch.setattr(np.lib.format, "open_memmap", broken)
     with pytest.raises(OSError):
         behind(tiny_network(), 3, SETTINGS, tmp_path, VAL)
     assert not list(tmp_path.iterdir())
+
+
+# --- beside other processes ---
+
+
+def test_networks_with_equal_tensors_that_compute_otherwise_share_no_features():
+    one, other = tiny_network(), tiny_network()
+    other.stages["stem"][0][1].eps = 0.5
+    keys = [features._key(network, 2, TRAIN, SETTINGS) for network in (one, tiny_network(), other)]
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_features_that_another_process_had_to_remove_are_made_again(tmp_path, monkeypatch):
+    kept = behind(tiny_network(), 2, SETTINGS, tmp_path, TRAIN)
+    expected, touch, gone = kept.batch(np.arange(len(TRAIN))), features.os.utime, []
+
+    def removed(path, *times):
+        if not gone:
+            gone.append(path.unlink())
+        touch(path, *times)
+
+    monkeypatch.setattr(features.os, "utime", removed)
+    again = behind(tiny_network(), 2, SETTINGS, tmp_path, TRAIN)
+    assert gone and torch.equal(again.batch(np.arange(len(TRAIN))), expected)
+
+
+def test_whoever_waits_for_anothers_features_can_be_stopped_and_shows_that_it_lives(tmp_path):
+    network = tiny_network()
+    lock = tmp_path / f".{features._key(network, 2, TRAIN, SETTINGS)}.lock"
+    used, asked = time.process_time(), []
+
+    def stop() -> bool:
+        asked.append(time.monotonic())
+        return asked[-1] - asked[0] > 1
+
+    with open(lock, "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(features.Stopped):
+            behind(network, 2, SETTINGS, tmp_path, TRAIN, stop=stop)
+    assert len(asked) > 10 and time.process_time() > used
+    assert isinstance(behind(network, 2, SETTINGS, tmp_path, TRAIN), Features)
+
+
+def test_a_stop_while_features_are_made_ends_the_training_and_leaves_nothing(tmp_path):
+    plan = write_plan("linear_probe", tiny_network().layout(), 4)
+    asked = iter((False, True))
+    told = fit(
+        *(tiny_network(), plan, TRAIN, VAL, SETTINGS, 0), stop=lambda: next(asked), cache=tmp_path
+    )
+    assert list(told) == [] and list(tmp_path.iterdir()) == []
+
+
+def test_where_the_disk_fills_meanwhile_nothing_is_kept(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(features.files, "new_array", full)
+    assert behind(tiny_network(), 2, SETTINGS, tmp_path, TRAIN) is TRAIN
+    assert list(tmp_path.iterdir()) == []

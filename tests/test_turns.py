@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 from tiny import QUICK, answer_bits, ask, serve, served_home, trained, work
 
-from ftlab import homes, presence, queue, watching, worker
+from ftlab import files, homes, presence, queue, watching, worker
+from ftlab.records import BadInput
 
 RUN = "full-test_resnet-s0"
 LONG = replace(QUICK, epochs=500)
@@ -63,9 +64,18 @@ def test_the_time_a_study_may_take_counts_over_its_turns(home, monkeypatch):
     events = worker.serve(home, until_empty=True, stopped=lambda: False)
     assert [next(events)["event"] for _ in range(2)] == ["started", "waits for its next turn"]
     (row,) = [row for row in queue.listed(home) if row["owner"] == "ann"]
-    assert row["seconds"] > 0 and row["pid"] is None
+    assert files.read_json(folder / "spent.json")["seconds"] > 0 and row["pid"] is None
     assert watching.watch(home, folder)["state"] == "queued"
     events.close()
+
+
+def test_the_time_a_study_may_take_does_not_begin_again_when_it_is_resumed(home):
+    folder = ask(home, name="long", settings=LONG)
+    queue.add(home, folder, "ann", limit_seconds=2.0)
+    assert serve(home)[-1] == ("long", "failed")
+    with pytest.raises(BadInput, match=r"This took the 0 minutes it may take here"):
+        worker.resume(home, folder, "ann", limit_seconds=2.0)
+    assert not queue.listed(home)
 
 
 def test_a_clock_that_jumps_by_days_changes_no_order_and_ends_nothing(home, monkeypatch):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
+from .. import files
 from ..records import BadInput
 from . import checks, masks, splits, store
 from .classes import ordered
@@ -92,24 +92,22 @@ def import_dataset(
         raise BadInput(f"There is a data set {name!r} already: delete it or choose another name.")
     if len(fractions) != 3 or not all(f > 0 for f in fractions) or abs(sum(fractions) - 1) > 1e-6:
         raise BadInput("Three fractions above 0 are needed (train, val, test) that sum to 1.")
-    work = root / f".{name}.{secrets.token_hex(4)}.tmp"
     named = dict(path=path_column, label=label_column, group=group_column, split=split_column,
                  mask=mask_column)  # fmt: skip
     columns = table_columns(str(source), labels, named, group_pattern, per_class)
     try:
-        work.mkdir(parents=True)
-        listing = gather(str(source), work / "unpacked", per_class, seed, drawing)
-        items = label_items(listing, labels and Path(labels), columns, group_pattern)
-        classes = ordered({item.label for item in items}, positive)
-        readings = _read_all(items, classes, work, listing, progress)
-        shutil.rmtree(work / "unpacked", ignore_errors=True)
-        manifest, rows = _checked(readings, classes, listing, fractions, seed)
-        store.write(work, {"name": name, **manifest}, rows)
-        work.rename(root / name)
+        root.mkdir(parents=True, exist_ok=True)
+        with files.unfinished(root / name, Path.mkdir) as work:
+            listing = gather(str(source), work / "unpacked", per_class, seed, drawing)
+            items = label_items(listing, labels and Path(labels), columns, group_pattern)
+            classes = ordered({item.label for item in items}, positive)
+            readings = _read_all(items, classes, work, listing, progress)
+            shutil.rmtree(work / "unpacked", ignore_errors=True)
+            manifest, rows = _checked(readings, classes, listing, fractions, seed)
+            store.write(work, {"name": name, **manifest}, rows)
+            work.rename(root / name)
     except OSError as error:  # a full disk, a folder that may not be written
         raise BadInput(f"The data set cannot be stored: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return store.open_dataset(root, name)
 
 

@@ -14,8 +14,6 @@ import csv
 import json
 import os
 import re
-import secrets
-import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import homes
+from .. import files, homes
 from ..records import BadInput
 from . import splits as split_names
 from .images import resize
@@ -78,21 +76,18 @@ class Dataset:
 
         Raises:
             BadInput: an image that was imported is gone or damaged.
+            OSError: the disk is full.
         """
         path = self.folder / "arrays" / f"{size}.npy"
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
-            unfinished = path.with_name(f".{size}.{secrets.token_hex(4)}.tmp")
-            try:
+            with files.unfinished(path) as unfinished:
                 self._write_array(unfinished, size, progress)
                 unfinished.replace(path)
-            finally:
-                unfinished.unlink(missing_ok=True)
         return np.load(path, mmap_mode="r")
 
     def _write_array(self, path: Path, size: int, progress: Progress | None) -> None:
-        shape = (len(self.files), size, size, 3)
-        array = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+        array = files.new_array(path, np.uint8, (len(self.files), size, size, 3))
 
         def fill(n: int) -> None:
             try:
@@ -259,6 +254,5 @@ def delete_dataset(root: Path, name: str) -> None:
     if name not in own_names(root):
         raise BadInput(f"There is no data set {name!r} here to delete.")
     folder = Path(root) / name
-    doomed = folder.with_name(f".{name}.{secrets.token_hex(4)}.tmp")
-    folder.rename(doomed)
-    shutil.rmtree(doomed)
+    with files.unfinished(folder, Path.mkdir) as doomed:
+        folder.rename(doomed / name)
