@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from itertools import product, takewhile
 from pathlib import Path
 from statistics import fmean
 
@@ -147,8 +148,7 @@ def commands(study: Study, data: Mapping | None, averages: Sequence[str] = ()) -
         source = demo.SOURCE
     first = f"python -m ftlab import {source} {study.data}{options}"
     trained = [name for name in study.strategies if name not in averages]
-    asked = ["--backbone", ",".join(study.backbones), "--strategies", ",".join(trained)]
-    asked += ["--seeds", str(max(study.seeds) + 1), *_settings(study.settings)]
+    asked = _settings(study.settings)
     if study.weights["kind"] != "pretrained":
         name = study.weights["name"] or study.weights["kind"]
         asked += ["--weights", re.sub(r"[^\w .()+,-]", "?", name)]  # a stranger's file name
@@ -156,8 +156,21 @@ def commands(study: Study, data: Mapping | None, averages: Sequence[str] = ()) -
         for knob, value in knobs.items():
             value = str(value).lower() if isinstance(value, bool) else value
             asked += ["--set", f"{strategy}.{knob}={value}"]
-    line = ["python", "-m", "ftlab", "compare", study.data, *asked, "--name", study.name]
-    return [first, shlex.join(line)]
+    asked += ["--name", study.name]
+    as_counted = takewhile(lambda pair: pair[0] == pair[1], enumerate(study.seeds))
+    counted = len(list(as_counted))  # by compare: 0, 1, ...
+    lines = [first]
+    if counted:
+        which = ["--backbone", ",".join(study.backbones), "--strategies", ",".join(trained)]
+        lines.append(_line("compare", study.data, *which, "--seeds", str(counted), *asked))
+    for seed, backbone, strategy in product(study.seeds[counted:], study.backbones, trained):
+        which = ["--backbone", backbone, "--strategy", strategy, "--seed", str(seed)]
+        lines.append(_line("train", study.data, *which, *asked))
+    return lines
+
+
+def _line(*words: str) -> str:
+    return shlex.join(["python", "-m", "ftlab", *words])
 
 
 def _settings(settings: Settings) -> list[str]:

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from . import datasets, presence, schedule, search, strategies, studies
+from . import datasets, files, presence, schedule, search, strategies, studies
 from .records import BadInput, Question
 from .studies import Cell, Study
 
 MAX_SEEDS = 100
+MAX_SEED = 2**32 - 1
 
 
 def ask(question: Question, home: Path, alone: bool) -> Path:
@@ -33,12 +34,23 @@ def ask(question: Question, home: Path, alone: bool) -> Path:
                 "choose another name."
             )
         study = before.joined(study)
+        if study != before and _averages(folder, before):
+            raise BadInput(
+                f"The study {study.name} is one of averages, of which no more can be trained: "
+                "choose another name."
+            )
     studies.save(folder, study)
     if searched:
         search.save(folder, searched)
     if not presence.locked(folder):
         schedule.forgive(folder, study)
     return folder
+
+
+def _averages(folder: Path, study: Study) -> bool:
+    """Whether a study holds runs that no training makes (`ftlab.averaging`)."""
+    records = (files.read_json(folder / cell.name / "run.json") for cell in studies.cells(study))
+    return any(record and "derived" in record for record in records)
 
 
 def _name(question: Question, study: Study) -> str:
@@ -55,8 +67,10 @@ def _study(question: Question, home: Path) -> Study:
 
     data = datasets.open_dataset(home / "data", question.data)
     train.check(question.settings)
-    if not 1 <= len(question.seeds) <= MAX_SEEDS:
-        raise BadInput(f"A study has 1 to {MAX_SEEDS} seeds, not {len(question.seeds)}.")
+    if not 1 <= len(question.seeds[: MAX_SEEDS + 1]) <= MAX_SEEDS:
+        raise BadInput(f"A study has 1 to {MAX_SEEDS} seeds.")
+    if not 0 <= min(question.seeds) <= max(question.seeds) <= MAX_SEED:
+        raise BadInput(f"A seed is a number from 0 to {MAX_SEED}.")
     study = Study(
         name=question.name,
         data=question.data,
@@ -69,6 +83,8 @@ def _study(question: Question, home: Path) -> Study:
         settings=question.settings,
         knobs=dict(question.knobs),
     )
+    if not (study.backbones and study.strategies):
+        raise BadInput("A study has at least one backbone and one strategy: name them.")
     for backbone in study.backbones:
         layout = backbones.layout(backbone)
         for strategy in dict.fromkeys((*study.strategies, *study.knobs)):

@@ -29,6 +29,7 @@ class Split:
     labels: np.ndarray
     key: str = ""
     after: ClassVar[int] = 0  # units of a network that the images have been through
+    number: ClassVar[int] = 0  # which of its views
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -13,7 +13,7 @@ def deletable(home: Path, name: str, studies: Iterable[Mapping]) -> str:
     """What of a home would be deleted: "study" or "data set".
 
     Args:
-        studies: those that can be read from there, as `ftlab.lab.Lab.studies` tells of them.
+        studies: those of everybody who reads from there, as `ftlab.lab.Lab.studies` tells of them.
     Raises:
         BadInput: neither, both, at work, or a data set that studies still need.
     """

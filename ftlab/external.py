@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -100,8 +101,11 @@ def _asked(other: Dataset, split: str) -> np.ndarray:
 
 def _known(study: Study, other: Dataset, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The rows of classes that the study knows, and their labels as the study counts them."""
-    place = {name.casefold(): c for c, name in enumerate(study.classes)}
-    ours = np.array([place.get(name.casefold(), -1) for name in other.classes])
+    exact = {name: c for c, name in enumerate(study.classes)}
+    alike = Counter(name.casefold() for name in study.classes)
+    folded = {n.casefold(): c for n, c in exact.items() if alike[n.casefold()] == 1}
+    theirs = [exact.get(name, folded.get(name.casefold(), -1)) for name in other.classes]
+    ours = np.array(theirs)
     labels = ours[other.labels[rows]]
     return rows[labels >= 0], labels[labels >= 0]
 

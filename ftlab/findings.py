@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import about, evidence, flips, looks, pictures
+from . import about, evidence, flips, looks, pictures, studies
 
 if TYPE_CHECKING:
     from .lab import Lab
@@ -26,6 +26,10 @@ class Findings:
     def test_image(self: Lab, name: str, index: int) -> dict:
         """{pixels, truth, file, mask} of an image a study was tested on."""
         return pictures.test_image(self.study_folder(name), self.data, index)
+
+    def data_of(self: Lab, name: str) -> dict | None:
+        """`check` of the data set a study was trained on; None where it is not here as it was."""
+        return about.data_report(self, studies.read(self.study_folder(name)))
 
     def evaluate(self: Lab, name: str, data: str, **options) -> dict:
         """How a study's runs do on another data set: `ftlab.external.evaluate`."""

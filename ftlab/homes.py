@@ -62,6 +62,11 @@ def readable(folder: Path) -> list[Path]:
     return [trunk(folder.parent) / folder.name, folder]
 
 
+def owners(home: Path) -> list[str]:
+    """Who has a home of their own in this one."""
+    return sorted(own.name for own in (home / PEOPLE).glob("[!.]*") if own.is_dir())
+
+
 def stored_bytes(home: Path) -> int:
     """What lies in a personal home, links not followed."""
     total = 0

@@ -14,6 +14,7 @@ from . import (
     homes,
     leaderboard,
     pictures,
+    runs,
     schedule,
     strategies,
     studies,
@@ -84,16 +85,17 @@ class Lab(Findings):
         return watching.summaries(self.home, self._studies())
 
     def runs(self) -> list[dict]:
-        """Every run of every study, as in `compare`, with its study."""
+        """Every run of every study whose answers can be read, as in `compare`, with its study."""
         return [
-            {"study": folder.name, **row}
-            for folder, study in self._studies()
-            for row in leaderboard.run_rows(folder, study)
+            {"study": study.name, **row}
+            for (_, study), rows in _each(self._studies(), _rows)
+            if not isinstance(rows, BadInput)
+            for row in rows
         ]
 
     def damaged(self) -> list[str]:
-        """Why what is not among `studies` and `datasets` cannot be read, a sentence each."""
-        found = [*_each(self._study_folders(), studies.read)]
+        """Why what `studies`, `runs` and `datasets` leave out cannot be read, a sentence each."""
+        found = [*_each(self._study_folders(), studies.read), *_each(self._studies(), _rows)]
         found += _each(datasets.dataset_names(self.data), self.check)
         return [str(read) for _, read in found if isinstance(read, BadInput)]
 
@@ -182,7 +184,7 @@ class Lab(Findings):
         return {
             "study": study.name,
             "state": state,
-            "reason": watching.reason(folder) if state == "failed" else None,
+            "reason": runs.reason(folder) if state == "failed" else None,
             "runs": leaderboard.run_rows(folder, study),
             "leaderboard": leaderboard.leaderboard(folder),
         }
@@ -224,7 +226,9 @@ class Lab(Findings):
 
     def deletable(self, name: str) -> str:
         """What would be deleted: "study" or "data set". Raises as `ftlab.deleting.deletable`."""
-        return deleting.deletable(self.home, name, self.studies())
+        own = (self.of(owner) for owner in homes.owners(self.home))
+        needing = [row for lab in (self, *own) for row in lab.studies()]
+        return deleting.deletable(self.home, name, needing)
 
     def delete(self, name: str) -> str:
         """Delete a study or a data set; which of the two it was. Raises as `deletable`."""
@@ -271,6 +275,10 @@ class Lab(Findings):
 
         self.layout(backbone)
         return weights.fetch(backbone)
+
+
+def _rows(found: tuple[Path, studies.Study]) -> list[dict]:
+    return leaderboard.run_rows(*found)
 
 
 def _each(things: Iterable, read: Callable) -> Iterator[tuple]:

@@ -191,6 +191,6 @@ def run_rows(folder: Path, study: Study) -> list[dict]:
             if answer.get("halved_from") is not None:
                 row["note"] = HALVED.format(answer["halved_from"] + 1)
         elif states[cell.name] == "failed":
-            row["reason"] = (own / "error.txt").read_text(encoding="utf-8").strip()
+            row["reason"] = runs.reason(own)
         rows.append(row)
     return rows

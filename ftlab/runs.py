@@ -45,6 +45,14 @@ def fail(folder: Path, reason: str) -> None:
     files.write_text(folder / "error.txt", reason + "\n")
 
 
+def reason(folder: Path) -> str | None:
+    """Why the run in a folder, or a study as a whole, failed; None where it did not."""
+    try:
+        return (folder / "error.txt").read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+
+
 def start(folder: Path, question: Mapping) -> None:
     """Write the question; a folder that already has one keeps it."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from . import device as devices
 from .augment import PRESETS, augment
 from .backbones import Network
-from .batches import Images, Split, View, batches, seen, steps
+from .batches import Images, Split, batches, seen, steps
 from .features import Stopped, behind, frozen_units
 from .folding import folded
 from .freezing import learning, set_mode
@@ -85,17 +85,12 @@ def fit(
             _seed(seed, number, local)
             began = time.perf_counter()
             shown = seen(train, settings, seed, first + local)
-            view = shown.number if isinstance(shown, View) else "train"
-            try:
-                for name, images in ((view, shown), ("val", val)):
-                    if name not in inputs:
-                        still = plan.phases[number:]
-                        inputs[name] = _behind(network, still, settings, cache, images, stop)
-            except Stopped:
+            wanted = {shown.number: shown, "val": val}
+            if not _prepare(inputs, wanted, network, plan.phases[number:], settings, cache, stop):
                 return
             pieces = 2 if halved_from is not None and first + local >= halved_from else 1
             how = settings, start, moments, pieces, stop
-            if not (trained := _epoch(network, phase, local, inputs[view], *how)):
+            if not (trained := _epoch(network, phase, local, inputs[shown.number], *how)):
                 return
             loss, lrs, multipliers = trained
             values = validate(network, inputs["val"], settings)
@@ -108,10 +103,15 @@ def fit(
         first += phase.epochs
 
 
-def _behind(network, phases, settings, cache, images, stop) -> Images:
-    """Images as what is frozen in the first of some phases leaves them."""
-    units, *way = (frozen_units(network, [phase]) for phase in phases)
-    return behind(network, units, settings, cache, images, way, stop)
+def _prepare(inputs, wanted, network, phases, settings, cache, stop) -> bool:
+    """Add to the inputs what the frozen part of the first phase makes of images; False: stopped."""
+    for name in (name for name in wanted if name not in inputs):
+        units, *way = (frozen_units(network, [phase]) for phase in phases)
+        try:
+            inputs[name] = behind(network, units, settings, cache, wanted[name], way, stop)
+        except Stopped:
+            return False
+    return True
 
 
 def validate(network: Network, images: Images, settings: Settings) -> dict[str, float]:
@@ -257,6 +257,8 @@ def check(settings: Settings) -> None:
         given = getattr(settings, setting)
         if given not in table:
             raise BadInput(f"--{setting} takes {', '.join(table)}, not {given!r}.")
+    if settings.views is not None and settings.augment == "none" and not settings.flips:
+        raise BadInput("--views is of augmented images: give --augment or --flips with it.")
     limits = {
         "epochs": (1, 10_000),
         "size": (32, 1024),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -100,6 +101,9 @@ def train(context: Context, cell: Cell, stop: Callable[[], bool]) -> Iterator[di
         layout = backbones.layout(cell.backbone)
         plan, knobs = studies.plan_of(study, cell, layout, lr)
         question = _question(context, cell, theta0, plan, knobs)
+        begun = files.read_json(folder / "run.json")
+        if begun and lr is not None and begun["knobs"]["lr"] != lr:
+            shutil.rmtree(folder)  # since then a candidate that had failed has been chosen
         runs.start(folder, question)
         yield {"event": "started", "run": name, "epochs": plan.epochs}
         promoted = _promote(context, cell, lr)

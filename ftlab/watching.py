@@ -55,7 +55,7 @@ def watch(home: Path, folder: Path) -> dict:
     return {
         "study": study.name,
         "state": state,
-        "reason": reason(folder) if state == "failed" else None,
+        "reason": runs.reason(folder) if state == "failed" else None,
         "ahead": ahead,
         **schedule.progress(folder, study),
         "runs": rows,
@@ -76,7 +76,7 @@ def _row(folder: Path, study: Study, cell: Cell, state: str) -> dict:
         "state": state,
         "epochs_done": done,
         "epochs": done if over else study.settings.epochs * len(trains),
-        "reason": reason(cell.folder(folder)) if state == "failed" else None,
+        "reason": runs.reason(cell.folder(folder)) if state == "failed" else None,
     }
 
 
@@ -86,14 +86,6 @@ def _epochs(folder: Path) -> int:
         return (folder / "epochs.jsonl").read_bytes().count(b"\n")
     except FileNotFoundError:
         return 0
-
-
-def reason(folder: Path) -> str | None:
-    """Why a study as a whole, or the run in a folder, failed; None where it did not."""
-    try:
-        return (folder / "error.txt").read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        return None
 
 
 def diaries(folder: Path) -> dict[str, list[dict]]:

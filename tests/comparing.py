@@ -55,7 +55,7 @@ class FakeLab:
         ]
         return {"leaderboard": {"rows": rows}}
 
-    def check(self, data):
+    def data_of(self, study):
         return {"source": "phantom:chest_xray"}
 
     def examples(self):

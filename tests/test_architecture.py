@@ -32,7 +32,7 @@ ALLOWED = {
     "probing": {"records", "backbones", "freezing", "losses"},
     "optimizers": {"records", "backbones", "freezing", "device"},
     "batches": {"augment"},
-    "features": {"records", "backbones", "batches", "device", "folding"},
+    "features": {"records", "files", "backbones", "batches", "device", "folding"},
     "train": {
         *("records", "backbones", "freezing", "probing", "augment", "device"),
         *("batches", "features", "folding", "losses", "metrics", "optimizers"),
@@ -41,11 +41,12 @@ ALLOWED = {
     "rare": set(),
     "statistics": {"metrics", "rare"},
     "verdict": {"statistics"},
+    "files": {"records"},
     "homes": {"records"},
     "modes": {"records"},
     "passwords": {"records", "homes"},
     "queue": {"records", "homes"},
-    "datasets": {"records", "homes", "datasets", "phantoms"},
+    "datasets": {"records", "files", "homes", "datasets", "phantoms"},
     "phantoms": {"records", "phantoms"},
 }
 # Nothing below imports these.

@@ -11,7 +11,7 @@ import timm
 import torch
 from conftest import TINY, split, tiny_network
 from safetensors.torch import save_file
-from tiny import QUICK, bands, states, trained
+from tiny import QUICK, ask, bands, states, trained
 from typer.testing import CliRunner
 
 from ftlab import averaging, batchnorm, files, prediction, runs
@@ -87,6 +87,15 @@ def test_at_0_and_1_wise_ft_is_its_ends_and_answers_as_they_did(study):
     question = files.read_json(folder / "full_wise_0.5-test_resnet-s0" / "run.json")
     assert question["derived"]["kind"] == "wise_ft" and question["derived"]["alpha"] == 0.5
     assert question["study"] == "ends"
+
+
+def test_of_averages_no_more_can_be_trained(study):
+    home, _ = study
+    Lab(home).average("told", "wise-only", ["full"], alphas=[0.5])
+    asked = dict(settings=replace(QUICK, epochs=1), name="wise-only")
+    with pytest.raises(BadInput, match="The study wise-only is one of averages"):
+        ask(home, ("full",), seeds=(0, 1), **asked)
+    ask(home, ("full",), **asked)  # asks for nothing new
 
 
 def test_an_average_of_a_searchs_unit_can_be_read(study):

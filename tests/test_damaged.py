@@ -40,6 +40,16 @@ def test_a_study_that_failed_as_a_whole_says_why(cli, home):
     assert "\nThe disk is full.\n" in cli("status", "done")[1]
 
 
+def test_a_run_whose_answer_is_damaged_hides_its_study_alone(cli, home):
+    shutil.copytree(home / "checkpoints" / "done", home / "checkpoints" / "bad")
+    record = json.loads((home / "checkpoints" / "bad" / "study.json").read_text())
+    (home / "checkpoints" / "bad" / "study.json").write_text(json.dumps({**record, "name": "bad"}))
+    (home / "checkpoints" / "bad" / "linear_probe-test_resnet-s0" / "result.json").write_text("{")
+    assert {row["study"] for row in json.loads(cli("runs", "--json")[1])} >= {"done", "open"}
+    _, _, err = cli("studies")
+    assert "linear_probe-test_resnet-s0/result.json is damaged" in err
+
+
 def test_a_damaged_study_is_named_and_doctor_tells_of_it(cli, home):
     (home / "checkpoints" / "done" / "study.json").write_text("{")
     code, _, err = cli("status", "done")

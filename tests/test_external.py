@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from PIL import Image
 from tiny import ask, bands, trained
 from typer.testing import CliRunner
 
-from ftlab import external, metrics, statistics
+from ftlab import external, metrics, statistics, studies
 from ftlab.__main__ import app
 from ftlab.datasets import import_dataset, open_dataset
 from ftlab.lab import Lab
@@ -92,6 +94,13 @@ def test_images_of_unknown_classes_are_left_out_and_counted(home):
     assert (answer["images"], answer["unknown"]) == (20, 10)
     assert answer["classes"] == ["class0", "class1"]
     assert [found["class"] for found in answer["rows"][0]["per_class"]] == ["class0", "class1"]
+
+
+def test_classes_that_differ_by_case_alone_are_told_apart_by_it(home):
+    own = replace(studies.read(home / "checkpoints" / "own"), classes=("A", "a", "Rest"))
+    other = SimpleNamespace(classes=("A", "a", "REST", "b"), labels=np.arange(4))
+    rows, labels = external._known(own, other, np.arange(4))
+    assert rows.tolist() == [0, 1, 2] and labels.tolist() == [0, 1, 2]
 
 
 def test_images_that_are_in_the_studys_own_data_are_left_out(home):

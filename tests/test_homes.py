@@ -8,7 +8,7 @@ from threading import Barrier
 import pytest
 from tiny import QUICK, ask, bands
 
-from ftlab import homes
+from ftlab import homes, queue
 from ftlab.lab import Lab
 from ftlab.records import BadInput
 
@@ -84,6 +84,34 @@ def test_what_two_people_call_the_same_stays_apart(lab):
     ann.delete("mine")
     assert "mine" not in [row["study"] for row in ann.studies()]
     assert "mine" in [row["study"] for row in ben.studies()]
+
+
+def test_what_a_study_of_one_of_the_people_needs_is_not_deleted(lab):
+    ann = lab.of("ann")
+    lab.delete("shown")
+    ask(ann.home, name="hers", settings=QUICK)
+    with pytest.raises(BadInput, match="The study hers still needs bands"):
+        lab.delete("bands")
+    ann.delete("hers")
+    assert lab.delete("bands") == "data set"
+
+
+def test_a_plain_folder_called_shared_is_no_other_home(lab):
+    (lab.home / "shared").mkdir()
+    assert homes.trunk(lab.home) == lab.home.resolve()
+    (row,) = [row for row in lab.datasets()]
+    assert row["name"] == "bands"
+    queue.add(lab.home, lab.home / "checkpoints" / "shown")
+    assert [row["study"] for row in queue.listed(lab.home)] == ["checkpoints/shown"]
+
+
+def test_checkpoints_may_lie_on_another_disk(lab, tmp_path):
+    (lab.home / "checkpoints").rename(tmp_path / "disk")
+    (lab.home / "checkpoints").symlink_to(tmp_path / "disk")
+    queue.add(lab.home, lab.study_folder("shown"))
+    (row,) = queue.listed(lab.home)
+    assert row["study"] == "checkpoints/shown"
+    assert lab.watch("shown")["state"] == "queued"
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "a" * 65, "ä"])

@@ -49,7 +49,7 @@ def test_views_that_nobody_asks_for_change_no_name_and_no_older_study(home):
     del record["settings"]["views"]
     files.write_json(folder / "study.json", record)
     assert studies.read(folder) == study
-    two = ask(home, settings=replace(QUICK, views=2))
+    two = ask(home, settings=replace(QUICK, views=2, flips=True))
     assert two != folder and studies.read(two).settings.views == 2
 
 
@@ -324,6 +324,36 @@ def test_a_candidate_that_fails_is_not_chosen_and_is_counted(home, monkeypatch):
     ask(home, settings=AUTO, name="one-bad")
     assert not work(home, folder), "a choice once made stands"
     assert tuning.report(folder, studies.read(folder)) == report
+
+
+def test_a_run_begun_at_another_rate_than_the_one_chosen_begins_anew(home):
+    folder = ask(home, settings=AUTO, name="changes-its-mind")
+    runs.fail(folder / "tuning" / "full-test_resnet-lr0.01-s0", "Out of memory.")
+    work(home, folder)
+    first = files.read_json(folder / FULL / "run.json")["knobs"]["lr"]
+    (folder / FULL / "result.json").unlink()  # killed as it ended
+    chosen = folder / "tuning" / "full-test_resnet-lr0.01-s0"
+    tried = folder / "tuning" / f"full-test_resnet-lr{first:g}-s0"
+    result = files.read_json(tried / "result.json")
+    files.write_json(tried / "result.json", {**result, "selected": -1.0})
+    work(home, ask(home, ("full",), (0, 1), settings=AUTO, name="changes-its-mind"))
+    best = {
+        lr: files.read_json(chosen.with_name(f"full-test_resnet-lr{lr:g}-s0") / "result.json")
+        for lr in tuning.GRID
+    }
+    expected = max(tuning.GRID, key=lambda lr: (best[lr]["selected"], -lr))
+    assert expected != first
+    for name in (FULL, FULL.replace("s0", "s1")):
+        question = files.read_json(folder / name / "run.json")
+        assert question["knobs"]["lr"] == expected
+        assert question["plan"]["phases"][0]["lrs"]["head"] == expected
+
+
+def test_nothing_to_train_is_no_study(home):
+    for nothing in ({"strategies": ()}, {"backbones": ()}):
+        question = replace(Question("bands", ["test_resnet"], ["full"], [0]), **nothing)
+        with pytest.raises(BadInput, match="at least one backbone and one strategy"):
+            Lab(home).ask(question)
 
 
 def test_when_every_candidate_fails_the_run_fails_in_a_sentence(home):

@@ -313,6 +313,16 @@ def test_a_drawn_data_set_is_drawn_again_by_the_command_that_is_given(lab):
     assert about.commands(study, given)[0] == f"python -m ftlab import SOURCE bands {options}"
 
 
+def test_seeds_that_compare_would_not_count_to_are_trained_one_by_one(lab):
+    study = replace(studies.read(lab.study_folder("bands")), strategies=("full",))
+    for seeds, told in (((0, 1), ["compare"]), ((3,), ["train"]), ((0, 4), ["compare", "train"])):
+        lines = about.commands(replace(study, seeds=seeds), lab.check("bands"))[1:]
+        assert [line.split()[3] for line in lines] == told
+        given = [int(re.search(r"--seeds? (\d+)", line)[1]) for line in lines]
+        counted = range(given[0]) if told[0] == "compare" else ()
+        assert (*counted, *given[bool(counted) :]) == seeds
+
+
 def test_a_report_holds_no_script_no_address_and_no_path(lab, page):
     tags = {tag for tag, *_ in Markup(page).tags}
     assert not tags & {"script", "link", "iframe", "object", "form", "a", "base"}

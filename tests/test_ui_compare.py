@@ -101,25 +101,33 @@ def test_a_study_of_other_classes_is_tried_on_its_own_test_images(lab):
     lab.sample = lambda data, n: [
         {"file": file, "label": data, "split": split, "mask": None} for split in ("train", "test")
     ]
-    lab.check = lambda data: {"source": "folder"}
+    lab.data_of = lambda study: {"source": "folder"}
     (only,) = comparison.examples(lab, "own")
     assert (only.caption, only.label) == ("test image: xrays", "xrays")
-    lab.check = lambda data: {"source": "phantom:oct"}
+    lab.data_of = lambda study: {"source": "phantom:oct"}
     (only,) = comparison.examples(lab, "own")
     assert only.caption == "Synthetic test image: xrays"
 
 
+def test_of_a_data_set_that_has_changed_no_image_is_called_a_test_image(lab):
+    """Imported again, split otherwise: the runs may have been trained on it."""
+    file = lab.folder / "example.png"
+    lab.data_of = lambda study: None
+    lab.sample = lambda data, n: [{"file": file, "label": "nodule", "split": "test", "mask": None}]
+    assert [shown.caption for shown in comparison.examples(lab, "reference")] == [
+        "Synthetic chest X-ray: normal",
+        "Synthetic chest X-ray: nodule",
+    ]
+
+
 def test_real_images_are_shown_before_drawings_of_the_same_classes(lab):
     file = lab.folder / "example.png"
-    lab.check = lambda data: {"source": "folder"}
+    lab.data_of = lambda study: {"source": "folder"}
     lab.sample = lambda data, n: [{"file": file, "label": "nodule", "split": "test", "mask": None}]
     (only,) = comparison.examples(lab, "reference")
     assert only.caption == "test image: nodule"
 
-    def gone(data, n):
-        raise BadInput("The data set is not on this machine.")
-
-    lab.sample = gone
+    lab.data_of = lambda study: None  # it is not on this machine
     gallery, _ = compare._examples(lab, "reference")
     assert [each["caption"] for each in gallery.value] == [
         "Synthetic chest X-ray: normal",
@@ -246,7 +254,7 @@ def test_a_test_image_of_a_study_is_shown_with_its_label(lab):
     [("phantom:oct", "Synthetic test image 7 of reference"), ("zip", "Test image 7 of reference")],
 )
 def test_a_drawn_test_image_is_said_to_be_one(lab, source, said):
-    lab.check = lambda data: {"source": source}
+    lab.data_of = lambda study: {"source": source}
     assert compare._open(lab, ("reference", 7))[0].caption == said
 
 

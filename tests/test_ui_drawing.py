@@ -10,6 +10,7 @@ import pytest
 from trainers import ALL, RESNET, FakeLab, values
 
 from ftlab import strategies
+from ftlab.records import Phase, Plan, Stage, plan_record
 from ftlab.ui import drawing, finetune, question
 
 
@@ -74,6 +75,12 @@ def test_cut_slim_and_ruled_parts_are_drawn_as_what_they_are(lab):
     assert (
         len(rects(pictures(drawn(lab, ["auto_rgn"], mode="faithful"))["auto_rgn"], "ft-ruled")) == 6
     )
+
+
+def test_a_neck_is_slim_where_the_network_is():
+    neck = Stage("neck", (18,))
+    plan = plan_record(Plan((Phase(10, {"neck": 1e-3}),), slim_from=17))
+    assert all(drawing._state(neck, unit, plan["phases"][0], plan)[1] for unit in neck.units)
 
 
 def test_a_stage_that_learns_in_part_is_drawn_in_part(lab):

@@ -125,8 +125,6 @@ def train(
     json: Json = False,
 ):
     """A study of one run; the same command resumes."""
-    if seed < 0:
-        raise BadInput(f"--seed is at least 0, not {seed}.")
     knobs = parse_knobs(knob or [], strategy)
     question = Question(data, [backbone], [strategy], [seed], settings, weights, knobs, name)
     work_on(question, queue, json)

@@ -103,17 +103,15 @@ def examples(lab, study: str | None) -> list[Shown]:
     drawn = lab.examples()
     of_class = [row for row in drawn if asked and row["label"] in asked["classes"]]
     fitting = [row for row in of_class if _several(row["modality"], of_class)]
-    try:
-        if asked and not (fitting and is_drawn(lab, study)):
-            own = lab.sample(asked["data"], 20 * EXAMPLES)
-            said = f"{'Synthetic ' * is_drawn(lab, study)}test image"
-            return [  # what was trained on would flatter
-                Shown(str(row["file"]), f"{said}: {row['label']}", row["label"], _path(row))
-                for row in own
-                if row["split"] == "test"
-            ][:EXAMPLES]
-    except BadInput:  # its data set is not on this machine
-        pass
+    synthetic = is_drawn(lab, study)
+    if asked and lab.data_of(study) and not (fitting and synthetic):
+        own = lab.sample(asked["data"], 20 * EXAMPLES)
+        said = f"{'Synthetic ' * synthetic}test image"
+        return [  # what was trained on would flatter
+            Shown(str(row["file"]), f"{said}: {row['label']}", row["label"], _path(row))
+            for row in own
+            if row["split"] == "test"
+        ][:EXAMPLES]
     return [_drawn(row) for row in fitting or drawn]
 
 
@@ -123,11 +121,11 @@ def _several(modality: str, rows: Sequence[Mapping]) -> bool:
 
 def is_drawn(lab, study: str | None) -> bool:
     """Whether a study's data set is one of drawings; one that is not here is not known to be."""
-    data = next((row["data"] for row in lab.studies() if row["study"] == study), None)
     try:
-        return lab.check(data)["source"].startswith("phantom:")
-    except BadInput:
+        data = lab.data_of(study)
+    except BadInput:  # there is no such study
         return False
+    return bool(data) and data["source"].startswith("phantom:")
 
 
 def first(rows: Sequence[Shown]) -> Shown | None:

@@ -175,7 +175,7 @@ def _state(stage: Stage, unit: int | None, phase: Mapping, plan: Mapping):
         return lr, False, False
     lr = phase["lrs"].get(unit_name(unit), lr)
     slim, cut = plan["slim_from"], plan["cut_after"]
-    slimmed = slim is not None and unit >= slim and stage.name != "neck"
+    slimmed = slim is not None and unit >= slim
     return lr, slimmed, cut is not None and unit > cut
 
 
