@@ -1,38 +1,42 @@
-"""Lanes: interpreters side by side, each training one run of a study at a time.
+"""Lanes: processes side by side, each training one run of a study at a time.
 
 A small network does not fill a processor: runs side by side, each with its share of the threads,
 take less time than one after another with all of them (docs/benchmarks.md). So whoever works on a
-study that has long to go (`ftlab.schedule`) takes companions, `python -m ftlab.lanes STUDY_FOLDER
-THREADS`, tells each on its standard input what to train, and reads what happens from its standard
-output. They hold the study's lock with it and die with it, so that nobody else begins while one of
-them still writes. One that dies is not replaced: what it trained is trained by whoever took it.
+study (`ftlab.schedule`) forks companions, tells each through a pipe what to train, and hears there
+what happens. A fork has what is imported and open already, and shares the memory of it; CUDA knows
+no forks, but there one lane is enough. Companions hold the study's lock with whoever took them and
+die with them, so that nobody else begins while one of them still writes. One that dies is not
+replaced: what it trained is trained by whoever took it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
+import gc
+import multiprocessing
 import os
 import queue
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import files, presence
+from . import presence
 from .studies import Cell, Study, read
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
+
     from .training import Context
 
+FORK = multiprocessing.get_context("fork")
 MOST = 4
 FILLED = 2e10  # multiply-accumulates of a batch that keep all cores busy
-LONG = 2e11  # of a study, half a minute on two cores: below, a start costs more than it gains
+LONG = 2e10  # of a study, some seconds on two cores: below, there is nothing to gain
 MEMORY_BYTES = 2 * 2**30  # that a companion may need
 PATIENCE_SECONDS = 5.0  # for one that was asked to stop; then it is killed
 PR_SET_PDEATHSIG = 1  # of Linux
@@ -112,20 +116,21 @@ class Board:
 
 
 @contextlib.contextmanager
-def company(context: Context, board: Board, lanes: int, lock: int) -> Iterator[None]:
+def company(context: Context, board: Board, lanes: int) -> Iterator[None]:
     """Companions that train what is on the board as long as this lasts, and end with it.
 
     Args:
         lanes: with the caller's own; each computes with its share of the threads.
-        lock: the file descriptor of the study's lock.
     """
     context.threads //= lanes
-    others, talks = [], []
+    if lanes > 1:
+        gc.freeze()  # a collection writes into every object, and memory written to is not shared
+    others, talks, begun = [], [], queue.SimpleQueue()
     try:
-        for _ in range(lanes - 1):
-            others.append(_start(context, lock))
-            talks.append(threading.Thread(target=_talk, args=(board, others[-1]), daemon=True))
+        for _ in range(lanes - 1):  # one by one: none may inherit another's end of a pipe
+            talks.append(threading.Thread(target=_talk, args=(context, board, begun), daemon=True))
             talks[-1].start()
+            others += begun.get()
         yield
     finally:
         with board.changed:
@@ -136,31 +141,28 @@ def company(context: Context, board: Board, lanes: int, lock: int) -> Iterator[N
             talk.join()
 
 
-def _start(context: Context, lock: int) -> subprocess.Popen:
-    given = str(context.folder), str(context.threads), str(os.getpid())
-    with open(context.folder / "log.txt", "a", encoding="utf-8") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "ftlab.lanes", *given],
-            env={**os.environ, "FTLAB_HOME": str(context.cache.parent)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            pass_fds=[lock],
-            start_new_session=True,  # a terminal's Ctrl-C is for whoever took it
-        )
+def _talk(context: Context, board: Board, begun: queue.SimpleQueue) -> None:
+    """Fork a companion, tell it what to train, and pass on what it says, while there is anything.
 
-
-def _talk(board: Board, companion: subprocess.Popen) -> None:
-    """Tell a companion what to train, and pass on what it says, while there is anything."""
-    with contextlib.suppress(OSError, ValueError):  # it is gone, perhaps in the middle of a line
-        for line in companion.stdout:
-            event = json.loads(line)
+    In a thread that has computed nothing, since OpenMP's threads belong to the thread that made
+    them and a child has none of them; and that lasts as long as its companion, which dies with it.
+    """
+    pipe, far = FORK.Pipe()
+    companion = FORK.Process(target=_train, args=(context, far, os.getpid()), daemon=True)
+    try:
+        companion.start()
+    except OSError:  # no memory or no process left for it
+        begun.put([])
+        return
+    far.close()
+    begun.put([companion])
+    with pipe, contextlib.suppress(EOFError, OSError):  # it is gone
+        while True:
+            event = pipe.recv()
             if event != IDLE:
                 board.events.put(event)
             elif cell := board.wait(companion.pid):
-                companion.stdin.write(json.dumps(asdict(cell)) + "\n")
-                companion.stdin.flush()
+                pipe.send(cell)
             else:
                 break
     with board.changed:  # if it died, another takes the run it was at
@@ -168,44 +170,36 @@ def _talk(board: Board, companion: subprocess.Popen) -> None:
         board.note()
 
 
-def _end(companions: list[subprocess.Popen]) -> None:
+def _end(companions: list[BaseProcess]) -> None:
     for companion in companions:
-        companion.send_signal(signal.SIGTERM)
-        with contextlib.suppress(OSError):
-            companion.stdin.close()
+        companion.terminate()
     for companion in companions:
-        try:
-            companion.wait(PATIENCE_SECONDS)
-        except subprocess.TimeoutExpired:
+        companion.join(PATIENCE_SECONDS)
+        if companion.is_alive():
             companion.kill()
-            companion.wait()
+            companion.join()
 
 
 # --- a companion's own side -----------------------------------------------------------------------
 
 
-def main(folder: Path, threads: int, parent: int) -> None:
-    """Train what standard input names, a line each, and say on standard output what happens."""
+def _train(context: Context, pipe: Connection, parent: int) -> None:
+    """Train the cells that come through a pipe, and say there what happens."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         return
     from . import training
     from .worker import StopFlag
 
-    said = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints is for the log
+    os.setsid()  # a terminal's Ctrl-C is for whoever took it
+    with open(context.folder / "log.txt", "a", encoding="utf-8") as log:
+        for stream in (1, 2):  # whatever a library prints is for the log
+            os.dup2(log.fileno(), stream)
     stop = StopFlag()
-    context = training.prepare(folder, read(folder), Path(os.environ["FTLAB_HOME"]))
-    context.threads = threads
-    print(json.dumps(IDLE), file=said)
-    for line in sys.stdin:
-        context.study = read(folder)  # a search may have asked for more meanwhile
-        for event in training.train(context, Cell(**json.loads(line)), stop):
-            print(json.dumps(files.plain(event)), file=said)
-        if stop():
-            return
-        print(json.dumps(IDLE), file=said)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    with contextlib.suppress(EOFError):
+        while not stop():
+            pipe.send(IDLE)
+            cell = pipe.recv()
+            context.study = read(context.folder)  # somebody may have asked for more meanwhile
+            for event in training.train(context, cell, stop):
+                pipe.send(event)

@@ -25,8 +25,8 @@ def busy(folder: Path) -> Busy:
 
 
 @contextlib.contextmanager
-def lock(folder: Path) -> Iterator[int]:
-    """Be the only one at work on a study; the lock's file descriptor, which others can hold too.
+def lock(folder: Path) -> Iterator[None]:
+    """Be the only one at work on a study, with whoever is forked meanwhile.
 
     Raises:
         Busy: somebody else is.
@@ -38,7 +38,7 @@ def lock(folder: Path) -> Iterator[int]:
         files.sweep(folder)
         note(folder, None, None)
         try:
-            yield file.fileno()
+            yield
         finally:
             (folder / "worker.json").unlink(missing_ok=True)
 
@@ -87,10 +87,11 @@ def cpu_seconds(pid: int) -> float | None:
     """Processor time a process and its children have used; None if it is gone."""
     try:
         numbers = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        listed = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
     except (FileNotFoundError, ProcessLookupError):
         return None
     own = sum(map(int, numbers[11:15])) / os.sysconf("SC_CLK_TCK")  # with those it waited for
+    children = " ".join(listed).split()  # of each of its threads
     return own + sum(cpu_seconds(int(child)) or 0.0 for child in children)
 
 

@@ -30,12 +30,12 @@ def work(folder: Path, home: Path, stop: Callable[[], bool]) -> Iterator[dict]:
     """
     from . import training  # torch is imported only where something trains
 
-    with presence.lock(folder) as lock:
+    with presence.lock(folder):
         (folder / "error.txt").unlink(missing_ok=True)
         context = training.prepare(folder, read(folder), home)
         board = lanes.Board(folder, context.study, _ready)
         side_by_side = lanes.number(context, _left(folder, context.study))
-        with lanes.company(context, board, side_by_side, lock):
+        with lanes.company(context, board, side_by_side):
             while True:
                 yield from _train(context, board, stop)
                 if stop():
