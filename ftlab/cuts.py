@@ -90,7 +90,7 @@ def _points(folder: Path, study: Study, found: Found) -> Points:
                 "step": found.steps.get(unit),
                 "trained": bool(done) and unit in found.ended,
                 "val": _interval(values) if values else None,
-                "test": _test(rows[named]) if done else None,
+                "test": _test(rows[named]) if named in rows else None,
                 "stored_bytes": fmean(a["stored_bytes"] for a in answers) if answers else None,
                 "seconds": sum(a["seconds"] for a in answers) if answers else None,
                 "runs": [cell.name for cell in done],

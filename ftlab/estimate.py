@@ -91,7 +91,8 @@ def _images(data: Dataset, settings: Settings) -> dict[str, int]:
     """How many images each split has, train cut to train_per_class."""
     n = {split: len(data.indices(split)) for split in ("val", "test")}
     by_class = np.bincount(data.labels[data.indices("train")])
-    return {**n, "train": int(by_class.clip(max=settings.train_per_class).sum())}
+    most = settings.train_per_class or len(data.files)
+    return {**n, "train": int(np.minimum(by_class, most).sum())}
 
 
 def _reading(data: Dataset, size: int) -> float:

@@ -70,10 +70,11 @@ def _convnext(model) -> dict[str, list[nn.Module]]:
 
 
 def _regnet(model) -> dict[str, list[nn.Module]]:
-    return {
-        "stem": [model.stem],
-        **{f"s{i}": list(getattr(model, f"s{i}").children()) for i in range(1, 5)},
-    }
+    """What some have behind the last block, an activation or a convolution, belongs to it."""
+    stages = {f"s{i}": list(getattr(model, f"s{i}").children()) for i in range(1, 5)}
+    if not isinstance(model.final_conv, nn.Identity):
+        stages["s4"][-1] = nn.Sequential(stages["s4"][-1], model.final_conv)
+    return {"stem": [model.stem], **stages}
 
 
 FAMILIES = {

@@ -25,7 +25,7 @@ from .unpickling import shown
 FILE = "model.safetensors"  # what timm's repositories call it
 BUNDLED = Path(__file__).with_name("ftlab_mini.safetensors")  # docs/pretraining.md
 HUB_SECONDS = 8.0  # patience with a hub that does not answer
-PREFIXES = ("module.", "model.", "backbone.")
+PREFIXES = ("_orig_mod.", "module.", "model.", "backbone.")
 
 
 @dataclass(frozen=True)

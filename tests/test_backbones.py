@@ -11,7 +11,7 @@ from torch import nn
 
 from ftlab import backbones, weights
 from ftlab.backbones import BACKBONES, Network, skeleton
-from ftlab.families import split
+from ftlab.families import covered, split
 from ftlab.records import BadInput
 
 # Parameters of each stage, from the papers' own code (ResNet: torchvision's layers; DenseNet: norm5
@@ -235,6 +235,18 @@ def test_a_seed_builds_the_same_network_whatever_was_drawn_before():
     torch.rand(7)
     again = backbones.build("test_resnet", 2, theta0, slim_from=4, seed=1).state_dict()
     assert all(first[n].equal(again[n]) for n in first)
+
+
+def test_what_a_regnet_has_behind_its_last_block_belongs_to_it():
+    model = timm.create_model("regnetz_005", num_classes=0)
+    model.final_conv = nn.SiLU()  # as in regnetv_040 and regnetz_040, which are large
+    x = torch.randn(2, 3, 64, 64)
+    stages = split(model.eval())
+    with torch.no_grad():
+        expected, found = model.forward_features(x), x
+        for unit in (unit for units in stages.values() for unit in units):
+            found = unit(found)
+    assert covered(model) and torch.allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_masks_that_cannot_be_used_leave_their_images_and_are_counted(tmp_path):
     assert len(ds.files) == N and bare == {0, 1, 2, 3, 4}
     assert [w for w in report(ds)["warnings"] if " masks " in w] == [
         "2 masks that the table names are not in the source: their images have none.",
-        "3 masks (in a folder masks, or named x_mask beside x) were left out: "
+        "3 masks (in a folder masks, or named x_mask, x_seg and the like beside x) were left out: "
         "name them in a table with --mask-column.",
         "2 masks cannot be read or are of another shape than their image: these images have none.",
     ]
@@ -179,3 +179,19 @@ def test_a_mask_that_was_lost_is_named(tmp_path):
     (ds.folder / ds.masks[2]).unlink()
     with pytest.raises(BadInput, match=f"x/{ds.masks[2]}: .* import the data set again"):
         ds.mask(2)
+
+
+def test_what_is_transparent_in_a_mask_is_no_lesion(tmp_path):
+    pixels = np.zeros((24, 24, 4), np.uint8)
+    pixels[square(3)] = (255, 0, 0, 255)
+    Image.fromarray(pixels).save(tmp_path / "mask.png")
+    assert (read_mask(tmp_path / "mask.png") == square(3)).all()
+    indexed = Image.fromarray(square(3).astype(np.uint8)).convert("P")
+    indexed.putpalette([0, 0, 0, 255, 255, 255])
+    indexed.save(tmp_path / "indexed.png", transparency=0)
+    assert (read_mask(tmp_path / "indexed.png") == square(3)).all()
+
+
+@pytest.mark.parametrize("ending", ["segmentation", "seg", "GT", "mask_2"])
+def test_masks_beside_their_images_have_usual_endings(ending):
+    assert mask_names([f"a/x_{ending}.png", "a/x.jpg", "a/other_gt.png"]) == {f"a/x_{ending}.png"}

@@ -21,6 +21,14 @@ def flat(root, n=24):
     return root
 
 
+def placed(root, names):
+    """A folder with pictures of these names, which all differ."""
+    for i, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(png(noise(i)))
+    return root
+
+
 def test_a_table_gives_labels_groups_and_splits(tmp_path):
     split = ["train", "valid", "TEST"]
     rows = [(f"{i}.png", "ab"[i % 2], f"p{i // 4}", split[i // 8]) for i in range(24)]
@@ -306,3 +314,44 @@ def test_what_excel_leaves_in_a_table_is_no_row(tmp_path):
     (tmp_path / "in" / "t.csv").write_text(f"sep=;\nimage;ill;sane\n{rows};;\n;;;;\n", "utf-8-sig")
     ds = import_dataset(tmp_path / "data", str(tmp_path / "in"), "x")
     assert set(ds.classes) == {"ill", "sane"} and report(ds)["skipped"] == []
+
+
+@pytest.mark.parametrize("around", ["", "set/"])
+def test_without_a_column_of_splits_the_folders_say_who_is_tested(tmp_path, around):
+    """As train/0.png, test/1.png and one table of labels, or with class folders in these."""
+    names = [f"{around}{'train' if i % 3 else 'test'}/{i}.png" for i in range(36)]
+    source = placed(tmp_path / "in", names)
+    labels = table(tmp_path / "t.csv", [(n, "ab"[i % 2]) for i, n in enumerate(names)], ("f", "l"))
+    options = dict(labels=labels, path_column="f", label_column="l")
+    ds = import_dataset(tmp_path / "data", str(source), "x", **options)
+    tested = {(ds.folder / ds.files[i]).read_bytes() for i in ds.indices("test")}
+    assert tested == {png(noise(i)) for i in range(0, 36, 3)}
+    assert report(ds)["notes"]["in the split that a folder around it is called by"] == 36
+    free = import_dataset(tmp_path / "data", str(source), "y", split_column="", **options)
+    assert {(free.folder / free.files[i]).read_bytes() for i in free.indices("test")} != tested
+
+
+def test_patients_of_the_sources_own_table_count_where_folders_give_splits_and_classes(tmp_path):
+    names = [f"{'train' if i % 3 else 'test'}/{'ab'[i % 2]}/{i}.png" for i in range(48)]
+    source = placed(tmp_path / "in", names)
+    rows = [(n, "ab"[i % 2], f"p{i % 3 == 0}{i // 6}") for i, n in enumerate(names)]
+    table(source / "metadata.csv", rows, ("file", "label", "patient_id"))
+    ds = import_dataset(tmp_path / "data", str(source), "x")
+    assert report(ds)["groups"] == 16 and report(ds)["splits"]["test"] == 16
+
+
+def test_a_table_in_each_folder_of_a_split_is_refused_and_none_is_left_out(tmp_path):
+    source = placed(tmp_path / "in", [f"{s}/{i}.png" for i in range(9) for s in ("train", "test")])
+    for folder in ("train", "test"):
+        rows = [(f"{i}.png", "xy"[i % 2]) for i in range(9)]
+        table(source / folder / "metadata.csv", rows, ("file_name", "label"))
+    refused(tmp_path, source, "several tables called metadata.csv .first 'test/metadata.csv'.")
+
+
+def test_na_is_nobody_and_no_label(tmp_path):
+    rows = [(f"{i}.png", "NA" if i == 5 else "ab"[i % 2], "NA" if i < 12 else i) for i in range(24)]
+    labels = table(tmp_path / "labels.csv", rows, ("file", "label", "patient_id"))
+    ds = import_dataset(tmp_path / "data", str(flat(tmp_path / "in")), "x", labels=labels)
+    assert ds.classes == ("a", "b")
+    assert report(ds)["skipped"] == [{"file": "5.png", "reason": "it has no label in the table"}]
+    assert len(set(ds.groups)) == 23

@@ -32,7 +32,7 @@ def bad(code):
     scope = globals() | {"notes": []}
     exec(code, scope)
     return Picture(np.zeros((8, 8, 3), np.uint8), tuple(map(str, scope["notes"])))
-decoding.decode = lambda data: bad(data[3:]) if data[:3] == b"bad" else good(data)
+decoding.decode = lambda data, ground: bad(data[3:]) if data[:3] == b"bad" else good(data)
 decoding.FILES = 3
 decoding.main()
 """

@@ -39,7 +39,7 @@ def unpack(path: Path, work: Path) -> Listing:
                 continue
             if reason := _refusal(entry, name):
                 listing.skipped.append((_printable(name), reason))
-            elif entry.is_dir():
+            elif entry.is_dir() or name.endswith("/"):
                 listing.folders.add(name.rstrip("/"))
             elif reason := why_not(name):
                 listing.skipped.append((name, reason))

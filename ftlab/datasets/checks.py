@@ -129,8 +129,9 @@ def describe(
             "set's own: test results on them are too good."
         )
     if sizes.max() > _limit(n):
-        warnings.append(
-            f"{sizes.max()} images look nearly alike; they are too many to be copies of one "
-            "another and were not kept in one split."
-        )
+        equal = int(_sizes(exact, n).max()) if len(exact) else 0
+        what = f"{sizes.max()} images look nearly alike, too many to be copies of one another"
+        if equal > _limit(n):
+            what = f"{equal} images are equal in every pixel, so many that all but one should go"
+        warnings.append(f"{what}, and were not kept in one split.")
     return numbers, warnings

@@ -1,7 +1,8 @@
 """The processes behind `read_image`: they decode pictures, with little at hand to do harm with.
 
 `python -m ftlab.datasets.decoding` says on standard output that it is ready, by an empty line. Then
-each question on standard input is 8 bytes with a length and so many bytes of a file. The answer is
+each question on standard input is the word white or black, for the ground of what is transparent,
+8 bytes with a length, and so many bytes of a file. The answer is
 a line of JSON: {"refused": the reason}, or {"shape": [H, W], "notes", "patient"} and behind it the
 pixels, H * W * 3 bytes. It ends with its input, and with whatever no one foresaw.
 
@@ -63,13 +64,13 @@ def _in_a_copy(work: Callable[..., int], *given) -> int:
 def serve(questions: BinaryIO, answers: BinaryIO, files: int) -> int:
     """Decode so many files and return MORE, or 0 where the questions end before."""
     for _ in range(files):
-        length = questions.read(8)
-        if not length:
+        ground = questions.read(5)
+        if not ground:
             return 0
-        data = questions.read(int.from_bytes(length))
+        data = questions.read(int.from_bytes(questions.read(8)))
         _allow_seconds()
         try:
-            picture = decode(data)
+            picture = decode(data, ground.decode())
         except BadInput as error:
             answer, pixels = {"refused": str(error)}, b""
         else:

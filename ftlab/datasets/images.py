@@ -41,7 +41,7 @@ def load_readers() -> None:
         import_module(f"PIL.{name}ImagePlugin")
 
 
-def decode(data: bytes) -> Picture:
+def decode(data: bytes, ground: str = "white") -> Picture:
     """The picture in a file's bytes, as `reading.read_image` says.
 
     Raises:
@@ -51,7 +51,7 @@ def decode(data: bytes) -> Picture:
     if data[128:132] == b"DICM":
         return dicom.read_dicom(data)
     try:
-        return _read(data)
+        return _read(data, ground)
     except (BadInput, MemoryError):
         raise
     except Image.DecompressionBombError as error:
@@ -71,7 +71,7 @@ def resize(pixels: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def _read(data: bytes) -> Picture:
+def _read(data: bytes, ground: str) -> Picture:
     # Pillow's warnings are left alone: they concern metadata, and the pixel count is checked here.
     with Image.open(BytesIO(data), formats=FORMATS) as image:
         check_size(*image.size)
@@ -85,7 +85,7 @@ def _read(data: bytes) -> Picture:
         _scale_key(image)
         image.load()
         orientation = _orientation(image)
-        rgb, note = _rgb(image, tags)
+        rgb, note = _rgb(image, tags, ground)
     notes += [note] if note else []
     if orientation in UPRIGHT:
         rgb = rgb.transpose(UPRIGHT[orientation])
@@ -116,7 +116,7 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _rgb(image: Image.Image, tags: dict) -> tuple[Image.Image, str | None]:
+def _rgb(image: Image.Image, tags: dict, ground: str) -> tuple[Image.Image, str | None]:
     """A loaded picture of any mode as RGB, and what was done in words."""
     if image.mode.startswith(("I", "F")):
         declared = tags.get(BITS, (0,))[0]
@@ -130,9 +130,9 @@ def _rgb(image: Image.Image, tags: dict) -> tuple[Image.Image, str | None]:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema()[0] < 255:
-            white = Image.new("RGBA", image.size, "white")
-            white.alpha_composite(image)
-            return white.convert("RGB"), "transparent parts were laid on white"
+            laid = Image.new("RGBA", image.size, ground)
+            laid.alpha_composite(image)
+            return laid.convert("RGB"), f"transparent parts were laid on {ground}"
     return image.convert("RGB"), None
 
 

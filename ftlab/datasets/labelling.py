@@ -104,7 +104,7 @@ def _from_own_table(listing: Listing, by_folder: list[Item], columns: Mapping) -
     except BadInput:
         return None
     told = {item.name: item for item in found}
-    if any(item.split for item in by_folder) or len(found) < tables.NEARLY_ALL * len(by_folder):
+    if len(found) < tables.NEARLY_ALL * len(by_folder):
         return None
     pairs = {(item.label, told[item.name].label) for item in by_folder if item.name in told}
     if not pairs:
@@ -114,7 +114,10 @@ def _from_own_table(listing: Listing, by_folder: list[Item], columns: Mapping) -
         known = all(item.name in told for item in by_folder)
         if not known or not any(item.groups or item.split or item.masks for item in found):
             return None
-        found = [replace(told[item.name], label=item.label) for item in by_folder]
+        both = [(item, told[item.name]) for item in by_folder]
+        found = [replace(of, label=here.label, split=here.split or of.split) for here, of in both]
+    elif any(item.split for item in by_folder):
+        return None
     else:
         folders_named = ", ".join(map(repr, sorted(here)[:3]))
         listing.warnings.append(

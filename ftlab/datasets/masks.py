@@ -14,7 +14,9 @@ from .listing import Listing, endings, is_table, places
 from .reading import read_image
 
 FOLDER = "masks"
-BESIDE = re.compile(r"(.+)_mask(_\d+)?", re.IGNORECASE)  # a stem; the first group is the image's
+BESIDE = re.compile(
+    r"(.+)_(?:mask|segmentation|seg|gt)(_\d+)?", re.IGNORECASE
+)  # a stem; the first group is the image's
 DARK = 8  # of what is read as black the brightness is at most that part of the brightest pixel's
 
 
@@ -50,20 +52,20 @@ def report(listing: Listing, left_out: Collection[str]) -> None:
     """Warn of masks by their names that no table gave to an image."""
     if left_out:
         listing.warnings.append(
-            f"{len(left_out)} masks (in a folder masks, or named x_mask beside x) were left out: "
-            "name them in a table with --mask-column."
+            f"{len(left_out)} masks (in a folder masks, or named x_mask, x_seg and the like "
+            "beside x) were left out: name them in a table with --mask-column."
         )
 
 
 def read_mask(path: Path) -> np.ndarray:
     """A picture as a mask (H, W) bool: whatever is not black, or nearly so as a JPEG leaves it.
 
-    Values of 0 and 1, 0 and 255, labels up to 7 and colours all do.
+    Values of 0 and 1, 0 and 255, labels up to 7 and colours all do; what is transparent is black.
 
     Raises:
         BadInput: the picture cannot be read.
     """
-    grey = read_image(path).pixels.max(axis=2)
+    grey = read_image(path, ground="black").pixels.max(axis=2)
     return grey > grey.max() // DARK
 
 

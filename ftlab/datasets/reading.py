@@ -38,14 +38,14 @@ _busy: dict[subprocess.Popen, float] = {}  # worker -> when it was asked, by the
 _watching = threading.Lock()  # held for good by the thread that kills late workers
 
 
-def read_image(source: Path | str | BinaryIO | bytes) -> Picture:
+def read_image(source: Path | str | BinaryIO | bytes, ground: str = "white") -> Picture:
     """The picture in a file: PNG, JPEG, TIFF, BMP, GIF, WebP or DICOM, known by its content.
 
     Of several frames the first is taken (DICOM: the middle one), EXIF orientation is applied,
-    transparency is laid on white and deep grey levels are scaled to 8 bits; the notes say so.
+    transparency is laid on a ground and deep grey levels are scaled to 8 bits; the notes say so.
 
     Args:
-        source: a file, or its bytes.
+        source: a file, or its bytes. ground: white or black.
     Raises:
         BadInput: the picture cannot or should not be read; the message is the reason, worded to
             follow the file's name and a colon.
@@ -54,7 +54,7 @@ def read_image(source: Path | str | BinaryIO | bytes) -> Picture:
     with _free:
         worker = _take()
         try:
-            answer = _ask(worker, data)
+            answer = _ask(worker, data, ground)
         except (OSError, EOFError, LookupError, TypeError, ValueError) as error:
             _end(worker)  # it died, was killed or is no longer itself
             raise BadInput(UNSAFE) from error
@@ -87,7 +87,7 @@ def file_bytes(source: Path | str | BinaryIO) -> bytes:
     return data
 
 
-def _ask(worker: subprocess.Popen, data: bytes) -> Picture | str:
+def _ask(worker: subprocess.Popen, data: bytes, ground: str) -> Picture | str:
     """The picture in a file's bytes, or the reason for which it is refused.
 
     Raises:
@@ -95,7 +95,7 @@ def _ask(worker: subprocess.Popen, data: bytes) -> Picture | str:
     """
     _busy[worker] = time.monotonic()
     try:
-        worker.stdin.write(len(data).to_bytes(8))
+        worker.stdin.write(ground.encode() + len(data).to_bytes(8))
         worker.stdin.write(data)
         worker.stdin.flush()
         answer = json.loads(worker.stdout.readline(LINE))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from ..records import BadInput
+from .folders import levels, split_of
 from .items import SPLITS, Item, class_name
 from .listing import Listing, endings, is_table, places, unread
 from .masks import mask_names, of_rows, report
@@ -25,6 +26,8 @@ USUAL = {  # what columns are called where nobody said, the likelier first, as `
 MARKS = {"0": False, "0.0": False, "0,0": False, "1": True, "1.0": True, "1,0": True}
 LACKING = "in the table of labels, but not in the source"
 SEVERAL = "in the table of labels, but several files are called so"
+UNKNOWN = {"na", "n/a", "nan", "null", "none", "unknown", "?", "-"}  # who says so names nobody
+NO_LABEL = {"NA", "N/A", "NaN", "nan", "null", "NULL"}  # as programs write what is missing
 MISSING = 0.05  # of rows without an image and of images without a row: above both the import stops
 NEARLY_ALL = 1 - MISSING
 MAX_TABLE = 50 * 2**20  # bytes
@@ -43,10 +46,17 @@ def find(listing: Listing, labels: Path | None) -> Path:
         if labels.as_posix() in listing.files:
             return listing.files[labels.as_posix()]
         raise BadInput(f"There is no table {labels.name!r}, neither here nor inside the source.")
-    tables = {PurePosixPath(name).name: name for name in listing.files if is_table(name)}
-    for usual in ("labels.csv", "metadata.csv", *(tables if len(tables) == 1 else ())):
-        if usual in tables:
-            return listing.files[tables[usual]]
+    tables = [name for name in listing.files if is_table(name)]
+    called = {name: PurePosixPath(name).name for name in tables}
+    for usual in ("labels.csv", "metadata.csv", *(called.values() if len(tables) == 1 else ())):
+        found = [name for name in tables if called[name] == usual]
+        if len(found) == 1:
+            return listing.files[found[0]]
+        if found:
+            raise BadInput(
+                f"The source holds several tables called {usual} (first {min(found)!r}): make them "
+                "one, beside all images, with a column split of train, val or test."
+            )
     found = "several CSV tables" if tables else "neither class folders nor a CSV table"
     raise BadInput(
         f"The source holds {found}: put the images in one folder per class, or name a table with "
@@ -90,7 +100,7 @@ def items(listing: Listing, table: Path, given: Mapping[str, str | None]) -> lis
         if not name:
             missing.append((path, SEVERAL if call in images else LACKING))
             continue
-        if not label:
+        if not label or label in NO_LABEL:
             listing.skipped.append((path, "it has no label in the table"))
             continue
         item = _item(name, listing.files, label, row, column, mask)
@@ -106,7 +116,22 @@ def items(listing: Listing, table: Path, given: Mapping[str, str | None]) -> lis
         listing.warnings.append(f"{said}.")
     if unlisted:
         listing.warnings.append(f"{unlisted} images without a row in the table were left out.")
-    return list(named.values())
+    splits = {} if column["split"] or given["split"] == "" else _folder_splits(listing, named)
+    return [replace(item, split=splits.get(name, item.split)) for name, item in named.items()]
+
+
+def _folder_splits(listing: Listing, names: Iterable[str]) -> dict[str, str]:
+    """Which split each image is in by the folders around it: of all, in several, or of none."""
+    at = levels(listing).split
+    inside = {name: name.split("/")[:-1] for name in names}
+    if at is None:
+        return {}
+    found = {name: split_of(around[at]) for name, around in inside.items() if len(around) > at}
+    whole = len(found) == len(inside) and None not in found.values()
+    if not whole or len(set(found.values())) < 2:
+        return {}
+    listing.notes.append("in the split that a folder around it is called by")
+    return found
 
 
 def _lost(missing: list[tuple[str, str]], rows: Rows) -> str:
@@ -130,6 +155,7 @@ def _item(
     if re.search("[|;]", label):
         raise BadInput(f"{name} has several labels ({label}); ftlab takes one per image.")
     group = row[column["group"]].strip() if column["group"] else ""
+    group = "" if group.lower() in UNKNOWN else group
     split = _split(row[column["split"]]) if column["split"] else None
     masks = (files[mask],) if mask else ()
     return Item(name, files[name], label, (group,) if group else (), split, masks)
