@@ -182,6 +182,7 @@ def parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
+@cache
 def describe(name: str) -> dict:
     """{name, tag, stages: [{name, parameters}], cuts: [{unit, stage, parameters}]}, head apart."""
     network = skeleton(name)
