@@ -411,6 +411,7 @@ import sys
 for name in ("gradio", "pytorch_grad_cam", "ftlab.ui"):
     sys.modules[name] = None  # importing it fails
 import ftlab.__main__, ftlab.lab, ftlab.worker, ftlab.training, ftlab.prediction, ftlab.doctor
+import ftlab.inspection, ftlab.drift
 from ftlab.commands import app
 sys.argv = ["ftlab", *{arguments}]
 app()

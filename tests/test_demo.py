@@ -13,10 +13,10 @@ from ftlab.strategies import STRATEGIES
 
 @pytest.fixture
 def small(monkeypatch, tmp_path):
-    """The demo with one seed, two epochs and 40 small images a class, in a home of its own."""
+    """The demo with one seed, two epochs and 20 small images a class, in a home of its own."""
     monkeypatch.setenv("FTLAB_HOME", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(demo, "PER_CLASS", 40)
+    monkeypatch.setattr(demo, "PER_CLASS", 20)
     monkeypatch.setattr(demo, "SEEDS", range(1))
     monkeypatch.setattr(demo, "SETTINGS", Settings(epochs=2, size=32))
     return tmp_path

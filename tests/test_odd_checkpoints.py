@@ -107,7 +107,8 @@ def test_a_right_pickle_comes_through_the_door_and_hostile_ones_do_not(tmp_path)
 def test_a_pickle_without_end_is_given_up_and_the_program_goes_on(
     tmp_path, monkeypatch, data, expected
 ):
-    code = "from ftlab import unpickling; unpickling.CPU_SECONDS = 12; exit(unpickling.main())"
+    code = "import time; from ftlab import unpickling as reader\n"
+    code += "reader.CPU_SECONDS = int(time.process_time()) + 4; exit(reader.main())"
     monkeypatch.setattr(tensors, "COMMAND", (sys.executable, "-c", code))
     path = tmp_path / "given.pth"
     path.write_bytes(data)
