@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
+from functools import cache, partial
 
 import findings
 import pytest
@@ -21,31 +23,36 @@ def cell(rows: list[dict] | None = None, study: str = "moles", **board) -> chart
     return charts.Cell(study, "tiny", {"tuned": "not tuned", "rates": "not tuned", **board}, rows)
 
 
-def drawn() -> dict[str, charts.Chart]:
-    """One of each chart, of thirteen strategies."""
+def drawings() -> dict[str, Callable[[], charts.Chart]]:
+    """How to draw one of each chart, of thirteen strategies."""
     answer = findings.answer()
     rows = findings.evidence()["per_strategy"]
     label, of = findings.CLASSES[1], "200 test images, 3 seeds pooled"
-    diaries = findings.diaries(answer["runs"])
+    learning = partial(curves.learning, findings.diaries(answer["runs"]), answer["runs"], "moles")
     return {
-        **{f"dots {view}": ranking.dots(cell(), view) for view in ranking.VIEWS},
-        **{f"cost {axis}": costs.cost(cell(), axis) for axis in costs.COSTS},
-        **{v: curves.learning(diaries, answer["runs"], "moles", v) for v in curves.LEARNING},
-        "heat": ranking.heat_map([cell(), cell(study="chest")], findings.STRATEGIES),
-        "roc": curves.roc(rows, PAIR, label, of),
-        "precision": curves.precision_recall(rows, PAIR, label, of),
-        "reliability": curves.reliability(rows, PAIR, of),
-        "confusion": classes.confusion(rows[0], findings.CLASSES, of),
-        "classes": classes.per_class(rows, PAIR, findings.CLASSES, of),
+        **{f"dots {view}": partial(ranking.dots, cell(), view) for view in ranking.VIEWS},
+        **{f"cost {axis}": partial(costs.cost, cell(), axis) for axis in costs.COSTS},
+        **{view: partial(learning, view) for view in curves.LEARNING},
+        "heat": lambda: ranking.heat_map([cell(), cell(study="chest")], findings.STRATEGIES),
+        "roc": lambda: curves.roc(rows, PAIR, label, of),
+        "precision": lambda: curves.precision_recall(rows, PAIR, label, of),
+        "reliability": lambda: curves.reliability(rows, PAIR, of),
+        "confusion": lambda: classes.confusion(rows[0], findings.CLASSES, of),
+        "classes": lambda: classes.per_class(rows, PAIR, findings.CLASSES, of),
     }
 
 
-DRAWN = drawn()
+DRAWINGS = drawings()
 
 
-@pytest.mark.parametrize("name", DRAWN)
+@cache
+def drawn(name: str) -> charts.Chart:
+    return DRAWINGS[name]()
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
 def test_a_chart_says_what_it_shows_what_it_rests_on_and_how_to_read_it(name):
-    figure, reading, facts = DRAWN[name]
+    figure, reading, facts = drawn(name)
     layout = figure.layout
     assert len(layout.title.text) > 8 and layout.title.subtitle.text
     assert reading.endswith(".") and facts
@@ -53,9 +60,9 @@ def test_a_chart_says_what_it_shows_what_it_rests_on_and_how_to_read_it(name):
     assert not layout.showlegend
 
 
-@pytest.mark.parametrize("name", sorted(set(DRAWN) - {"heat", "confusion"}))
+@pytest.mark.parametrize("name", sorted(set(DRAWINGS) - {"heat", "confusion"}))
 def test_axes_are_named_with_their_units(name):
-    layout = DRAWN[name].figure.to_dict()["layout"]
+    layout = drawn(name).figure.to_dict()["layout"]
     axes = [layout[key] for key in layout if key[:5] in ("xaxis", "yaxis")]
     said = [axis["title"].get("text") for axis in axes]
     said += [label["text"] for label in layout.get("annotations", ())]
@@ -65,10 +72,10 @@ def test_axes_are_named_with_their_units(name):
 UNITS = ("seconds", "parameters", "bytes", "nats")
 
 
-@pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.parametrize("name", DRAWINGS)
 def test_strangers_names_never_become_markup(name):
-    assert "<i>malignant" not in DRAWN[name].figure.to_json()
-    assert "<i>malignant" not in charts.text_equivalent(DRAWN[name])
+    assert "<i>malignant" not in drawn(name).figure.to_json()
+    assert "<i>malignant" not in charts.text_equivalent(drawn(name))
 
 
 @pytest.mark.parametrize("ground", ["ffffff", "f8fafc", "0f172a", "020617"])
@@ -251,7 +258,7 @@ def test_runs_without_epochs_have_no_panel():
 
 
 def test_two_strategies_are_in_colour_and_all_behind_in_grey():
-    figure, _, facts = DRAWN["roc"]
+    figure, _, facts = drawn("roc")
     grey, a, b = figure.data
     assert (a.line.color, b.line.color) == (charts.TEAL, charts.ORANGE)
     assert a.line.dash != b.line.dash
@@ -262,7 +269,7 @@ def test_two_strategies_are_in_colour_and_all_behind_in_grey():
 
 
 def test_chance_of_precision_is_the_share_of_the_class():
-    figure, reading, facts = DRAWN["precision"]
+    figure, reading, facts = drawn("precision")
     assert figure.layout.shapes[0].y0 == pytest.approx(50)
     assert "50.0 % of the test images" in reading
     assert facts[0] == {"strategy": "full", "average precision": "80.0 %"}
@@ -274,7 +281,7 @@ def test_a_strategy_beside_itself_is_drawn_once():
 
 
 def test_reliability_is_right_over_stated():
-    _, a, _ = DRAWN["reliability"].figure.data
+    _, a, _ = drawn("reliability").figure.data
     assert (list(a.x), list(a.y)) == ([60, 90], [50, 80])
     assert a.marker.size[0] < a.marker.size[1]  # of 100 and of 500 predictions
 
@@ -283,13 +290,13 @@ def test_reliability_is_right_over_stated():
 
 
 def test_a_confusion_matrix_has_counts_and_shares_of_the_true_class():
-    figure, _, facts = DRAWN["confusion"]
+    figure, _, facts = drawn("confusion")
     assert list(map(list, figure.data[0].z)) == [[90, 10], [25, 75]]
     assert list(figure.data[0].text[1]) == ["75<br>25 %", "225<br>75 %"]
     assert facts[1]["found"] == "75.0 %"
 
 
 def test_a_class_without_images_has_no_dot():
-    figure, _, facts = DRAWN["classes"]
+    figure, _, facts = drawn("classes")
     assert [len(trace.x) for trace in figure.data] == [26, 2, 2, 13, 1, 1]
     assert facts[-1]["specificity"] == "–"
