@@ -1,7 +1,8 @@
 """The app in a process of its own and Chromium before it, for the journeys.
 
-A visit notes every error on the page's console and every request that leaves the machine; ending it
-fails where there were any. axe-core, which judges accessibility, comes with axe-playwright-python.
+A visit notes every error on the page's console and every request that leaves the machine; whoever
+ends or shares it asserts that there were none. axe-core, which judges accessibility, comes with
+axe-playwright-python.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import runpy
 import shutil
 import signal
 import socket
@@ -16,19 +18,22 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
+
+from tiny import FORKING, apart
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = os.environ.get("FTLAB_CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+LOG = "app.log"  # in its home
 START_SECONDS, WAIT_SECONDS = 300, 60  # for the app; for anything on a page: machines may be busy
 GRADIO_ASKS = ("monitoring/summary", "gradio_api/mcp/schema")  # its API page does; both are off
-DESK, TABLET = (1280, 800), (820, 1180)
+DESK, TABLET = ("light", 1280, 800), ("dark", 820, 1180)  # what people look at the app with
 SHIPPED = 9  # runs of the reference study whose weights come with ftlab, each of a strategy
 FILLED = {  # what a tab shows once it is filled; the page polls, so its network is never idle
     "Compare": [f".ft-card >> nth={SHIPPED - 1}"],
@@ -53,59 +58,82 @@ def lacking() -> str | None:
 
 @contextlib.contextmanager
 def serving(home: Path, *command: str) -> Iterator[str]:
-    """The address of the app (or of another script that reads FTLAB_PORT) with that home."""
-    with process_of(home, *command) as served:
-        yield served.address
+    """The address of the app (or of another script that reads FTLAB_PORT) with that home.
+
+    Forked from an interpreter that has imported everything: `process_of` is the real thing.
+    """
+    port, environment = _place(home)
+    script = FORKING.Process(target=_run, args=(command or ("app.py",), environment, home))
+    script.start()
+    try:
+        yield _address(lambda: script.exitcode is None, port, home)
+    finally:
+        _end(home, script, script.join)
 
 
 @contextlib.contextmanager
 def process_of(home: Path, *command: str, **environment: str) -> Iterator[SimpleNamespace]:
     """{address, port, process, log} of the app, or of another script, once it answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    home.mkdir(parents=True, exist_ok=True)
-    own = {"FTLAB_HOME": str(home), "FTLAB_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    offline = {"HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
-    written = home / "app.log"
-    with open(written, "w") as log:
+    port, own = _place(home)
+    with open(home / LOG, "w") as log:
         process = subprocess.Popen(
             [sys.executable, *(command or ("app.py",))],
-            env={**os.environ, **offline, **own, **environment},
+            env={**os.environ, **own, **environment},
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
-    address = f"http://127.0.0.1:{port}/"
     try:
-        _wait(process, address, written)
-        yield SimpleNamespace(address=address, port=port, process=process, log=written)
+        address = _address(lambda: process.poll() is None, port, home)
+        yield SimpleNamespace(address=address, port=port, process=process, log=home / LOG)
     finally:
-        process.send_signal(signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(5)
-        _end(home)
-        process.wait(10)
+        _end(home, process, process.wait)
 
 
-def _wait(process: subprocess.Popen, address: str, log: Path) -> None:
+def _place(home: Path) -> tuple[int, dict[str, str]]:
+    """A free port, and the environment of an app with that home."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    home.mkdir(parents=True, exist_ok=True)
+    own = {"FTLAB_HOME": str(home), "FTLAB_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    return port, {**own, "HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
+
+
+def _run(command: tuple[str, ...], environment: dict[str, str], home: Path) -> None:
+    apart(home / LOG, home / LOG)
+    os.environ.update(environment)
+    os.chdir(ROOT)
+    sys.argv = list(command)
+    runpy.run_path(command[0], run_name="__main__")
+
+
+def _address(alive: Callable[[], bool], port: int, home: Path) -> str:
+    """Of an app, once it answers."""
+    address = f"http://127.0.0.1:{port}/"
     until = time.monotonic() + START_SECONDS
-    while process.poll() is None and time.monotonic() < until:
+    while alive() and time.monotonic() < until:
         with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=10):
-            return
+            return address
         time.sleep(0.05)
-    raise AssertionError(f"the app did not start:\n{log.read_text()}")
+    raise AssertionError(f"the app did not start:\n{(home / LOG).read_text()}")
 
 
-def _end(home: Path) -> None:
-    """Kill what still works on a home: the app, and the worker that it leaves behind."""
+def _end(home: Path, app, wait: Callable) -> None:
+    """Ask an app to go, and kill what still works on its home: it, and the worker it leaves."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(app.pid, signal.SIGINT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        wait(5)
+    app.kill()
     mark = f"FTLAB_HOME={home}".encode()
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if mark in (process / "environ").read_bytes().split(b"\0"):
                 os.kill(int(process.name), signal.SIGKILL)
+    wait(10)
 
 
 # --- the browser ---------------------------------------------------------------------------------
@@ -123,27 +151,40 @@ def chromium() -> Iterator:
 
 
 @contextlib.contextmanager
-def visiting(browser, address: str, theme: str = "light", size=DESK) -> Iterator:
+def visiting(browser, address: str, looks=DESK) -> Iterator:
     """A new page (playwright.sync_api.Page) on the app, in a session of its own.
 
     Raises:
         AssertionError: at the end, an error on the console, or a request to anywhere else.
     """
-    width, height = size
-    context = browser.new_context(viewport={"width": width, "height": height})
+    with staying(browser, address, looks) as (page, wrong):
+        yield page
+    assert not wrong
+
+
+@contextlib.contextmanager
+def staying(browser, address: str, looks=DESK) -> Iterator[tuple]:
+    """(page, what has gone wrong on it so far): as `visiting`, for whoever asserts in between."""
+    context = browser.new_context()
     context.set_default_timeout(1000 * WAIT_SECONDS)
     page = context.new_page()
-    errors, outside = [], []
-    page.on("console", lambda m: errors.append(_said(m)) if _is_error(m, address) else None)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("request", lambda r: None if _inside(r.url, address) else outside.append(r.url))
-    page.goto(f"{address}?__theme={theme}")
+    look(page, looks)
+    wrong = []
+    page.on("console", lambda m: wrong.append(_said(m)) if _is_error(m, address) else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda r: None if _inside(r.url, address) else wrong.append(_left(r)))
+    page.goto(address)
     try:
-        yield page
+        yield page, wrong
     finally:
         context.close()
-    assert not outside, f"requests left the machine: {outside}"
-    assert not errors, f"errors on the console: {errors}"
+
+
+def look(page, looks: tuple[str, int, int]) -> None:
+    """Look at a page by night or by day and through a window of that size."""
+    theme, width, height = looks
+    page.emulate_media(color_scheme=theme)
+    page.set_viewport_size({"width": width, "height": height})
 
 
 def open_tab(page, name: str) -> None:
@@ -155,7 +196,6 @@ def filled(page, tab: str) -> None:
     open_tab(page, tab)
     for part in FILLED[tab]:
         page.locator(part).wait_for()
-    page.wait_for_timeout(FADE_MS)
 
 
 def _is_error(message, address: str) -> bool:
@@ -166,6 +206,10 @@ def _is_error(message, address: str) -> bool:
 
 def _said(message) -> str:
     return f"{message.text} ({message.location['url']})"
+
+
+def _left(request) -> str:
+    return f"a request left the machine: {request.url}"
 
 
 def _inside(url: str, address: str) -> bool:

@@ -1,6 +1,6 @@
 """What tests share: a tiny network, tiny pictures that a network can tell apart, an empty home.
 
-Nothing here reads the network or this machine's own weights; one thread, so that bits repeat.
+Nothing here reads the network or this machine's own weights.
 """
 
 from __future__ import annotations
@@ -11,24 +11,22 @@ import shutil
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read at import: before anything imports the hub
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from torch import nn
 
-from ftlab.backbones import Network
-from ftlab.train import Split
-
-torch.set_num_threads(1)
+if TYPE_CHECKING:  # the process that hands out the tests runs none, and starts the sooner
+    from ftlab.backbones import Network
+    from ftlab.train import Split
 
 # The longest files, each for one process: begun first, so that none is waited for at the end. Those
 # with a browser lie apart: two at once make pages wait.
 LONG = (
     *("test_journeys.py", "test_worker.py", "test_runs.py", "test_turns.py"),
     *("test_odd_checkpoints.py", "test_several.py", "test_weights.py", "test_cli.py"),
-    *("test_journeys_studies.py", "test_wrong_values.py", "test_takeaway.py", "test_prediction.py"),
+    *("test_wrong_values.py", "test_takeaway.py", "test_prediction.py"),
 )
 IN_MEMORY, ENOUGH = Path("/dev/shm"), 4 * 2**30  # no wait for a disk; bytes that must be free
 TINY = "test_resnet"  # timm's own: a ResNet of 0.4 M parameters, stem and layer1 .. layer4
@@ -44,6 +42,9 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(items) -> None:
     """The long files first, in the order above; the others as they were."""
+    import torch
+
+    torch.set_num_threads(1)  # so that bits repeat
     place = {name: n for n, name in enumerate(LONG)}
     items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
 
@@ -60,12 +61,18 @@ def pictures(n: int, classes: int = 2, size: int = 32, seed: int = 0):
 
 
 def split(n: int, classes: int = 2, size: int = 32, seed: int = 0) -> Split:
+    from ftlab.train import Split
+
     pixels, labels = pictures(n, classes, size, seed)
     return Split(pixels, np.arange(n), labels)
 
 
 def tiny_network(classes: int = 2, seed: int = 0) -> Network:
     """Stem, two stages of which one has two units, and a neck; BatchNorm in all but the neck."""
+    import torch
+    from torch import nn
+
+    from ftlab.backbones import Network
 
     def block(into: int, out: int) -> nn.Module:
         conv = nn.Conv2d(into, out, 3, stride=2, padding=1)

@@ -74,3 +74,20 @@ def refused(tmp_path, source, match, **options) -> None:
         import_dataset(tmp_path / "data", str(source), "x", **options)
     assert str(tmp_path) not in str(refusal.value)
     assert list((tmp_path / "data").glob("*")) + list((tmp_path / "data").glob(".*")) == []
+
+
+def windowed_dicom(path):
+    """A MONOCHROME2 picture of 12 bits, a ramp, of whose levels a window shows some."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+
+    ramp = np.tile(np.arange(0, 4096, 32, dtype=np.uint16), (128, 1))
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SOPClassUID, dataset.SOPInstanceUID = SecondaryCaptureImageStorage, generate_uid()
+    dataset.PatientName = "Schmidt^Anna"
+    dataset.set_pixel_data(ramp, "MONOCHROME2", 12)
+    dataset.WindowCenter, dataset.WindowWidth = 1000, 800
+    dataset.save_as(path, enforce_file_format=True)
+    return path

@@ -11,7 +11,7 @@ from dataclasses import fields
 
 import pytest
 from terminal import document_of, typed
-from tiny import ENVIRONMENT, OPTIONS, QUICK, ask, bands, command, test_files, trained
+from tiny import ENVIRONMENT, OPTIONS, QUICK, Command, ask, bands, test_files, trained
 from typer.testing import CliRunner
 
 from ftlab import __main__, files, presence, studies
@@ -395,7 +395,7 @@ def test_two_commands_on_one_study_the_second_gets_one_sentence(home):
     options = ("compare", "bands", "--strategies", "full", "--seeds", 1, "--name", "twice")
     folder = ask(home, name="twice")
     with presence.lock(folder):
-        process = command(home, *options, *OPTIONS)
+        process = Command(home, *options, *OPTIONS)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 2 and out == ""
     assert err == (

@@ -16,10 +16,10 @@ import torch
 from tiny import (
     OPTIONS,
     QUICK,
+    Command,
     answer_bits,
     ask,
     bands,
-    command,
     epochs_written,
     kill_group,
     states,
@@ -295,7 +295,7 @@ def test_a_run_killed_with_sigkill_again_and_again_ends_in_the_same_bits(undistu
     options = ("compare", "bands", "--strategies", "full", "--seeds", 1, "--name", "chaos")
     for _ in range(3):
         before = epochs_written(folder)
-        process = command(home, *options, *OPTIONS, "--epochs", 4, "--lr", 0.01)
+        process = Command(home, *options, *OPTIONS, "--epochs", 4, "--lr", 0.01)
         try:
             wait_for(lambda n=before, p=process: epochs_written(folder) > n or p.poll() is not None)
             time.sleep(moments.random() * 0.2)
@@ -311,7 +311,7 @@ def test_a_signal_stops_at_the_next_step_and_the_same_command_resumes(undisturbe
     name = f"signal{code}"
     folder = home / "checkpoints" / name
     settings = replace(FOUR, epochs=400)
-    process = command(
+    process = Command(
         home, *("compare", "bands", "--strategies", "full", "--seeds", 1, "--name", name),
         *OPTIONS, "--epochs", 400, "--lr", 0.01, "--json",
     )  # fmt: skip

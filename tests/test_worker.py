@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 from tiny import (
+    OPTIONS,
     QUICK,
+    Command,
     answer_bits,
     ask,
-    command,
     epochs_written,
     json_lines,
     kill_group,
@@ -103,23 +104,23 @@ def test_a_job_that_has_not_begun_yet_can_be_stopped_too(home):
 def test_a_job_outlives_its_worker_and_the_next_worker_adopts_it(home):
     folder = ask(home, settings=LONG, name="orphan")
     queue.add(home, home / "checkpoints" / "orphan")
-    first = command(home, "worker")
+    first = Command(home, "worker")
     try:
         wait_for(lambda: epochs_written(folder))
     finally:
         kill_group(first)
     job, before = presence.at_work(folder), epochs_written(folder)
     assert job and worker.poll(job["pid"], job["start"])
-    second = command(home, "worker", "--until-empty", "--json")
+    second = Command(home, "worker", "--until-empty", "--json")
     try:
-        found = json_lines(second.stdout.readline())
+        wait_for(second.out.read_text)
         wait_for(lambda: epochs_written(folder) > before)
         assert presence.at_work(folder)["pid"] == job["pid"], "the same job, not another"
         Lab(home).stop("orphan")
         out, _ = second.communicate(timeout=30)
     finally:
         kill_group(second)
-    assert found + json_lines(out) == [
+    assert json_lines(out) == [
         {"study": "orphan", "event": "found at work"},
         {"study": "orphan", "event": "stopped"},
     ]
@@ -128,7 +129,7 @@ def test_a_job_outlives_its_worker_and_the_next_worker_adopts_it(home):
 def test_a_worker_that_is_stopped_stops_its_job_and_the_next_worker_goes_on(home):
     folder = ask(home, settings=LONG, name="pause")
     queue.add(home, home / "checkpoints" / "pause")
-    first = command(home, "worker")
+    first = Command(home, "worker")
     try:
         wait_for(lambda: epochs_written(folder))
         first.send_signal(signal.SIGTERM)
@@ -255,10 +256,8 @@ def test_a_foreign_process_with_a_reused_number_is_never_touched(home):
 
 def test_a_study_somebody_compares_in_a_terminal_is_waited_for_and_never_stopped(home):
     folder = ask(home, settings=LONG, name="terminal")
-    code = "import sys; from ftlab.lab import Lab; from pathlib import Path\n"
-    code += "for _ in Lab(Path(sys.argv[1])).work(Path(sys.argv[2]), lambda: False): pass"
-    arguments = [sys.executable, "-c", code, str(home), str(folder)]
-    person = subprocess.Popen(arguments, start_new_session=True)
+    options = ("compare", "bands", "--strategies", "full", "--seeds", 1, "--name", "terminal")
+    person = Command(home, *options, *OPTIONS, "--epochs", LONG.epochs)
     try:
         wait_for(lambda: epochs_written(folder))
         queue.add(home, home / "checkpoints" / "terminal")

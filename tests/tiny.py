@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 
 import numpy as np
 from conftest import TINY, pictures
@@ -29,7 +29,7 @@ QUICK = Settings(epochs=2, size=32, batch=8)
 OPTIONS = f"--backbone {TINY} --weights random --size 32 --epochs 2 --batch 8".split()
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
 FORKING = multiprocessing.get_context("forkserver")
-FORKING.set_forkserver_preload(["ftlab.training"])
+FORKING.set_forkserver_preload(["ftlab.training", "gradio"])
 
 
 def bands(home: Path, classes: int = 2, name: str = "bands", n: int = 48) -> str:
@@ -114,13 +114,22 @@ def forked(folder: Path) -> tuple[int, float | None]:
 
 
 def _job(folder: Path, environment: dict[str, str]) -> None:
-    os.setsid()
+    log = folder / "log.txt"
+    apart(log, log)
     os.environ.clear()
     os.environ.update(environment, FTLAB_HOME=str(folder.parent.parent))
-    with open(folder / "log.txt", "a", encoding="utf-8") as log:
-        for stream in (1, 2):
-            os.dup2(log.fileno(), stream)
     sys.exit(worker.main(folder))
+
+
+def apart(out: Path, err: Path) -> None:
+    """Make a forked process one of its own, which writes into these files."""
+    import torch
+
+    torch.set_num_threads(1)  # OMP_NUM_THREADS would be read no more
+    os.setsid()
+    for stream, path in ((1, out), (2, err)):
+        with open(path, "a", encoding="utf-8") as file:
+            os.dup2(file.fileno(), stream)
 
 
 def serve(home: Path, stopped=lambda: False) -> list[tuple[str, str]]:
@@ -129,21 +138,42 @@ def serve(home: Path, stopped=lambda: False) -> list[tuple[str, str]]:
     return [(event["study"], event["event"]) for event in events]
 
 
-def command(home: Path, *arguments: str) -> subprocess.Popen:
-    """`python -m ftlab ...` in a session of its own, so that nothing of it can outlive a test."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "ftlab", *map(str, arguments)],
-        env={**os.environ, **ENVIRONMENT, "FTLAB_HOME": str(home)},
-        cwd=Path(__file__).parent.parent,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+class Command:
+    """`ftlab ...` in a session of its own, forked: what of subprocess.Popen the tests use."""
+
+    def __init__(self, home: Path, *arguments: object):
+        environment = {**os.environ, **ENVIRONMENT, "FTLAB_HOME": str(home)}
+        told = Path(mkdtemp(dir=home.parent))
+        self.out, self.err = told / "out.txt", told / "err.txt"
+        words = ["ftlab", *map(str, arguments)]
+        self._job = FORKING.Process(target=_main, args=(words, environment, self.out, self.err))
+        self._job.start()
+        self.pid, self.poll = self._job.pid, lambda: self._job.exitcode
+        wait_for(self.err.exists)  # it leads a session by then
+
+    @property
+    def returncode(self) -> int | None:
+        return self._job.exitcode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        self._job.join(timeout)
+        assert self.returncode is not None, "it did not end"
+        return self.out.read_text(), self.err.read_text()
 
 
-def kill_group(process: subprocess.Popen) -> None:
+def _main(words: list[str], environment: dict[str, str], out: Path, err: Path) -> None:
+    apart(out, err)
+    os.environ.update(environment)
+    sys.argv = words
+    from ftlab.__main__ import main
+
+    main()
+
+
+def kill_group(process: subprocess.Popen | Command) -> None:
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
