@@ -49,10 +49,14 @@ class AutoRGN(Rule):
         return float(g.norm()) / norm if norm > FLAT else 0.0
 
     def multipliers(self, measured: Mapping[str, Sequence[float]]) -> dict[str, float]:
-        """From each tensor's values, one a batch, to multipliers in [0, 1] with maximum 1."""
+        """From each tensor's values, one a batch, to multipliers in [0, 1] with maximum 1.
+
+        A tensor of zeros, as the last BatchNorm of a fresh residual block, keeps the full rate: at
+        0 it would stay 0, and so would all that is behind it.
+        """
         means = {name: sum(v) / len(v) for name, v in measured.items()}
         top = max(means.values(), default=0.0)
-        return {name: m / top if top > 0 else 1.0 for name, m in means.items()}
+        return {name: mean / top if mean else 1.0 for name, mean in means.items()}
 
 
 @dataclass(frozen=True)

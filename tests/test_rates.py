@@ -44,9 +44,11 @@ def test_rgn_does_not_change_when_all_gradients_are_scaled():
     assert max(plain.values()) == 1
 
 
-def test_a_tensor_of_zeros_has_no_relative_gradient():
+def test_a_tensor_of_zeros_has_no_relative_gradient_and_keeps_the_full_rate():
     assert AutoRGN().measure(torch.zeros(3), torch.ones(3)) == 0
     assert AutoRGN().multipliers({"a": [0.0], "b": [0.0]}) == {"a": 1.0, "b": 1.0}
+    found = AutoRGN().multipliers({"a": [0.0], "b": [0.2], "c": [0.4]})
+    assert found == {"a": 1.0, "b": 0.5, "c": 1.0}
 
 
 def test_snr_by_numpy():
