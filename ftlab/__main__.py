@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 
 from .commands import app
@@ -16,6 +17,8 @@ for part in PARTS:
 
 def main() -> None:
     """The console script `ftlab`."""
+    for stream in (sys.stdout, sys.stderr):  # names of classes and files may be in any letters
+        stream.reconfigure(errors="backslashreplace")
     app()
 
 

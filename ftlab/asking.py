@@ -61,16 +61,25 @@ def _name(question: Question, study: Study) -> str:
     return "-".join((study.data, *searched, study.digest()))
 
 
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Refuse too many seeds, none, or one that generators do not take.
+
+    Raises:
+        BadInput: of these.
+    """
+    if not 1 <= len(seeds[: MAX_SEEDS + 1]) <= MAX_SEEDS:
+        raise BadInput(f"A study has 1 to {MAX_SEEDS} seeds.")
+    if not 0 <= min(seeds) <= max(seeds) <= MAX_SEED:
+        raise BadInput(f"A seed is a number from 0 to {MAX_SEED}.")
+
+
 def _study(question: Question, home: Path) -> Study:
     """The question as a study without weights, every plan of it written once to see that it can."""
     from . import backbones, train  # and with them torch
 
     data = datasets.open_dataset(home / "data", question.data)
     train.check(question.settings)
-    if not 1 <= len(question.seeds[: MAX_SEEDS + 1]) <= MAX_SEEDS:
-        raise BadInput(f"A study has 1 to {MAX_SEEDS} seeds.")
-    if not 0 <= min(question.seeds) <= max(question.seeds) <= MAX_SEED:
-        raise BadInput(f"A seed is a number from 0 to {MAX_SEED}.")
+    check_seeds(question.seeds)
     study = Study(
         name=question.name,
         data=question.data,

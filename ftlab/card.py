@@ -49,11 +49,12 @@ print(dict(zip(about["classes"], probs.tolist())))""",
 }
 
 
-def card(lab: Lab, name: str, run: str | None = None) -> str:
+def card(lab: Lab, name: str, run: str | None = None, form: str | None = None) -> str:
     """The model card of a finished run.
 
     Args:
         run: default: `ftlab.about.chosen_run`.
+        form: of the file it tells of, onnx or safetensors; default: as timm reads it if it can.
     Raises:
         BadInput: there is no such study or finished run.
     """
@@ -68,7 +69,8 @@ def card(lab: Lab, name: str, run: str | None = None) -> str:
     )
     drawn = about.synthetic(study, data)
     origin = about.origin(cell.backbone, question["weights"])
-    front = _front(study, cell, question, result, origin, drawn)
+    form = form or _format(question)
+    front = _front(study, cell, question, result, origin, drawn, form)
     parts = [
         _opening(study, cell, question, drawn),
         _uses(study, drawn),
@@ -76,12 +78,12 @@ def card(lab: Lab, name: str, run: str | None = None) -> str:
         _training(question, origin, result),
         _scores(folder, cell, result, row, study.classes),
         _limits(study, board, data, cell),
-        _use(study, cell, question),
+        _use(study, cell, form),
     ]
     return f"---\n{front}\n---\n\n" + "\n".join("\n".join(part) + "\n" for part in parts)
 
 
-def _front(study, cell, question: Mapping, result: Mapping, origin: Mapping, drawn: bool) -> str:
+def _front(study, cell, question, result, origin: Mapping, drawn: bool, form: str) -> str:
     """The YAML that the hub reads: made and checked by its own client."""
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -99,7 +101,7 @@ def _front(study, cell, question: Mapping, result: Mapping, origin: Mapping, dra
     record = ModelCardData(
         license=own or "other",
         license_name=None if own else "as-its-weights-and-images",
-        library_name=_format(question).replace("safetensors", "timm"),
+        library_name=form.replace("safetensors", "timm"),
         tags=tags + ["synthetic-data"] * drawn,
         base_model=weights["name"] if weights["kind"] == "imagenet" else None,
         pipeline_tag="image-classification",
@@ -222,8 +224,7 @@ def _limits(study, board: Mapping, data: Mapping | None, cell) -> Iterator[str]:
     yield ""
 
 
-def _use(study, cell, question: Mapping) -> Iterator[str]:
-    form = _format(question)
+def _use(study, cell, form: str) -> Iterator[str]:
     yield "## How to load it\n"
     yield "The file is made, and checked against the run, by\n"
     line = f"python -m ftlab export {cell.name} --study {study.name} --format {form}"

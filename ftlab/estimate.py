@@ -17,6 +17,7 @@ from timm.models import is_model_pretrained
 
 from . import arithmetic, backbones, datasets, search, strategies, train, tuning, weights
 from . import device as devices
+from .asking import check_seeds
 from .backbones import Network
 from .datasets import Dataset
 from .records import Layout, Phase, Plan, Question, Settings, unit_name
@@ -66,6 +67,7 @@ def estimate(question: Question, home: Path) -> dict:
     """
     data, settings = datasets.open_dataset(home / "data", question.data), question.settings
     train.check(settings)
+    check_seeds(question.seeds)
     images, seconds, measured = _images(data, settings), _reading(data, settings.size), True
     judged = ("test", "val") if len(data.classes) == 2 else ("test",)  # val: for a threshold
     seeds = len(question.seeds)

@@ -142,9 +142,9 @@ class Lab(Findings):
     def check(self, name: str) -> dict:
         return datasets.report(datasets.open_dataset(self.data, name))
 
-    def sample(self, data: str, n: int, seed: int = 0) -> list[dict]:
+    def sample(self, data: str, n: int, seed: int = 0, split: str | None = None) -> list[dict]:
         """[{file, label, split, mask}] of n images of a data set, as many of each class."""
-        return pictures.sample(self.data, data, n, seed)
+        return pictures.sample(self.data, data, n, seed, split)
 
     def examples(self) -> list[dict]:
         """[{modality, label, file, mask}]: drawn images of every class; the first call draws."""

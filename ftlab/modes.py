@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
@@ -41,7 +42,8 @@ class Mode:
             if name not in own:
                 raise BadInput(f"There is no limit {name!r}; there are {', '.join(own)}.")
             least = 1e-9 if "float" in own[name] else 1  # a limit of no images would be none
-            if not text.replace(".", "", 1).isdigit() or float(text) < least:
+            plain = re.fullmatch(r"[0-9]{0,15}\.?[0-9]{0,15}", text) and text.strip(".")
+            if not plain or float(text) < least:
                 kind = "a number above 0" if least < 1 else "a whole number from 1 on"
                 raise BadInput(f"The limit {name} is {kind}, not {text!r}.")
         numbers = {

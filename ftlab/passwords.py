@@ -59,6 +59,8 @@ def read(file: Path) -> dict[str, tuple[str, str]]:
         raise BadInput(f"The users file {file.name} cannot be read: {how}.") from None
     users = {}
     for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         name, *secret = line.split()[:3] or [""]
         if len(secret) != 2:
             raise BadInput(f"Line {number} of {file.name} is no user's: name, salt and hash.")

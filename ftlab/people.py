@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from . import console, homes, queue
+from .asking import check_seeds
 from .modes import Mode
 from .records import BadInput, Question
 from .search import at_most
@@ -150,6 +151,7 @@ def _epochs(lab: Any, question: Question) -> int:
     """
     from .tuning import GRID
 
+    check_seeds(question.seeds)
     names = parse_names(question.strategies)
     if question.search:
         names += at_most(question.search, lab.layout(question.backbones[0]))

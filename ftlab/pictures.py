@@ -26,16 +26,20 @@ def picture(path: Path) -> dict:
     return {"pixels": found.pixels, "notes": list(found.notes)}
 
 
-def sample(root: Path, name: str, n: int, seed: int = 0) -> list[dict]:
+def sample(root: Path, name: str, n: int, seed: int = 0, split: str | None = None) -> list[dict]:
     """[{file: Path, label, split, mask: Path or None}], n images of a data set, class by class.
 
     Drawn from the seed, as many of each class as there are, as nearly as n allows.
+
+    Args:
+        split: train, val or test; None: of all.
 
     Raises:
         BadInput: there is no such data set.
     """
     data = datasets.open_dataset(root, name)
-    shuffled = np.random.default_rng(seed).permutation(len(data.files))
+    of_all = np.arange(len(data.files)) if split is None else data.indices(split)
+    shuffled = np.random.default_rng((seed, 1)).permutation(of_all)  # not as splits are drawn
     of_class = [shuffled[data.labels[shuffled] == c] for c in range(len(data.classes))]
     rounds = (i for each in zip_longest(*of_class) for i in each if i is not None)
     return [

@@ -32,15 +32,13 @@ def predict(images: Sequence[Path], folder: Path, cache: Path) -> dict:
     """
     study = studies.read(folder)
     able, absent = studies.with_weights(folder, study)
-    pictures = [read(path) for path in images]
-    size = study.settings.size
-    pixels = np.stack([resize(picture.pixels, size) for picture in pictures])
-    rows = np.arange(len(pictures))
-    split = train.Split(pixels, rows, np.zeros(len(rows), np.int64))
-    answers = [
-        {"file": path.name, "notes": list(picture.notes), "runs": []}
-        for path, picture in zip(images, pictures, strict=True)
-    ]
+    answers, small = [], []
+    for path in images:  # of large pictures only one is held at a time
+        picture = read(path)
+        small.append(resize(picture.pixels, study.settings.size))
+        answers.append({"file": path.name, "notes": list(picture.notes), "runs": []})
+    rows = np.arange(len(small))
+    split = train.Split(np.stack(small), rows, np.zeros(len(rows), np.int64))
     for name in able:
         network, question = recall(folder / name, cache, folded=True)
         probs = train.predict(network, split, Settings(**question["settings"]))

@@ -444,3 +444,14 @@ def test_nothing_a_study_writes_names_a_folder_of_this_machine(home):
     for path in home.glob("checkpoints/done/**/*.json*"):
         assert str(home) not in path.read_text(), path.name
     assert files.read_json(home / "checkpoints/done/full-test_resnet-s0/run.json")["run"]
+
+
+def test_names_in_any_letters_are_shown_where_the_terminal_knows_none_of_them(home):
+    told = subprocess.run(
+        [sys.executable, "-c", "from ftlab import __main__; "
+         "__main__.app = lambda: print('\u00dcbel'); __main__.main()"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert (told.returncode, told.stdout) == (0, "\\xdcbel\n"), told.stderr

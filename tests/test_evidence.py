@@ -246,6 +246,9 @@ def test_a_sample_has_as_many_of_each_class_and_depends_on_the_seed(study):
     assert all(row["file"].is_file() and row["mask"] is None for row in rows)
     assert rows == lab.sample("bands", 9) != lab.sample("bands", 9, seed=1)
     assert len({row["file"] for row in lab.sample("bands", 1000)}) == 60
+    tested = lab.sample("bands", 4, split="test")
+    assert [row["split"] for row in tested] == ["test"] * 4
+    assert len({row["label"] for row in tested}) == len({row["label"] for row in rows[:4]})
 
 
 def test_a_picture_is_read_or_refused_by_its_name(study, tmp_path):

@@ -450,3 +450,9 @@ def test_the_app_hands_out_each_file_under_an_address_of_its_own(lab, tmp_path, 
     assert "checked on" in said
     with pytest.raises(BadInput, match="weights of this study's runs are not here"):
         takeaway._network(lab, "bands", None, "onnx")
+
+
+def test_the_card_in_a_zip_tells_of_the_file_beside_it(lab):
+    for form, library in (("onnx", "onnx"), ("safetensors", "timm")):
+        text = lab.card("bands", "full-test_resnet-s0", form)
+        assert f"library_name: {library}" in text and f"--out model.{form}" in text

@@ -98,8 +98,8 @@ def test_without_a_study_the_page_says_what_to_do(lab):
 def test_a_study_of_other_classes_is_tried_on_its_own_test_images(lab):
     file = lab.folder / "example.png"
     lab.studies = lambda: [{"study": "own", "data": "xrays", "classes": ["ill", "well"]}]
-    lab.sample = lambda data, n: [
-        {"file": file, "label": data, "split": split, "mask": None} for split in ("train", "test")
+    lab.sample = lambda data, n, split: [
+        {"file": file, "label": data, "split": split, "mask": None}
     ]
     lab.data_of = lambda study: {"source": "folder"}
     (only,) = comparison.examples(lab, "own")
@@ -113,7 +113,9 @@ def test_of_a_data_set_that_has_changed_no_image_is_called_a_test_image(lab):
     """Imported again, split otherwise: the runs may have been trained on it."""
     file = lab.folder / "example.png"
     lab.data_of = lambda study: None
-    lab.sample = lambda data, n: [{"file": file, "label": "nodule", "split": "test", "mask": None}]
+    lab.sample = lambda data, n, split: [
+        {"file": file, "label": "nodule", "split": "test", "mask": None}
+    ]
     assert [shown.caption for shown in comparison.examples(lab, "reference")] == [
         "Synthetic chest X-ray: normal",
         "Synthetic chest X-ray: nodule",
@@ -123,7 +125,9 @@ def test_of_a_data_set_that_has_changed_no_image_is_called_a_test_image(lab):
 def test_real_images_are_shown_before_drawings_of_the_same_classes(lab):
     file = lab.folder / "example.png"
     lab.data_of = lambda study: {"source": "folder"}
-    lab.sample = lambda data, n: [{"file": file, "label": "nodule", "split": "test", "mask": None}]
+    lab.sample = lambda data, n, split: [
+        {"file": file, "label": "nodule", "split": "test", "mask": None}
+    ]
     (only,) = comparison.examples(lab, "reference")
     assert only.caption == "test image: nodule"
 
@@ -197,6 +201,18 @@ def test_the_same_question_is_asked_of_the_runs_once(lab, example):
         ("gradcam", "normal"),
         ("scorecam", None),
     ]
+
+
+def test_a_seed_that_has_ended_since_renews_what_is_said_of_the_strategy(lab, example):
+    rows, first = lab.runs(), comparison.compare(lab, example, "reference")
+    lab.runs = lambda: [*rows, {**rows[0], "run": "full-tiny-s2", "seed": 2}]
+    assert comparison.compare(lab, example, "reference") is not first
+
+
+def test_what_cannot_be_read_does_not_take_the_place_of_what_is_shown(lab):
+    (lab.folder / "bad.png").write_bytes(b"no picture")
+    with pytest.raises(BadInput, match="bad.png: not an image"):
+        compare._take(lab, ONE, [str(lab.folder / "bad.png")], "reference", None)
 
 
 def test_studies_of_one_name_but_of_two_labs_have_answers_of_their_own(tmp_path, monkeypatch):

@@ -68,7 +68,7 @@ def test_queued_studies_are_worked_through_in_order_to_the_same_end_as_anywhere(
 
 def test_a_study_that_was_deleted_leaves_the_queue(home):
     queue.add(home, home / "checkpoints" / "gone")
-    assert serve(home) == [] and queue.listed(home) == []
+    assert serve(home) == [("gone", "gone")] and queue.listed(home) == []
 
 
 def test_stop_ends_a_job_within_seconds_and_keeps_whole_epochs(home):

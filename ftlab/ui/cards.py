@@ -112,12 +112,12 @@ def grid(
 
 def _legend(rows: Sequence[Mapping]) -> str:
     row, targets = rows[0], {row["target"] for row in rows}
-    height, width = row["native"]
+    sizes = dict.fromkeys("{1} × {0}".format(*row["native"]) for row in rows)
     target = row["classes"][row["target"]] if len(targets) == 1 else "each strategy's own class"
     own, shared = term("own scale", "its own scale"), term("shared scale", "one scale for all")
     return (
         f'<div class="ft-legend"><span>{term("saliency map", "Maps")} of what speaks for '
-        f"<strong>{esc(target)}</strong>, made of {width} × {height} places by {_method(row)}, "
+        f"<strong>{esc(target)}</strong>, made of {' or '.join(sizes)} places by {_method(row)}, "
         f'each on <span class="ft-when-own">{own}</span>'
         f'<span class="ft-when-shared">{shared}</span></span>'
         f'<span>none <i style="background:{pictures.gradient()}" aria-hidden="true"></i> '

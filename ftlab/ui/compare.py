@@ -219,6 +219,7 @@ def _show(
     if not study or not shown:
         what_to_do = NO_STUDY + DEMO * (mode.name == "one")
         said = empty("There is nothing to compare with yet", what_to_do)
+        said = empty("No image is chosen yet", "Send one, or choose an example.") if study else said
         return "", said, "", "", *[gr.skip()] * 4, gr.DownloadButton(visible=False), gr.skip()
     view = comparison.compare(lab, shown, study, method, target or None)
     choices = [*EXPLAINED, *((name, name) for name in view.classes)]
@@ -238,6 +239,7 @@ def _take(lab, mode: Mode, files: list[str], study: str | None, shown: Shown | N
     if not study:
         raise BadInput("There is no study with a finished run yet: start one in Fine-tune first.")
     if len(files) == 1 and not files[0].lower().endswith(".zip"):
+        lab.picture(Path(files[0]))  # what cannot be read is refused here, and what is shown stays
         return None, Shown(files[0], Path(files[0]).name), *_no_table(), []
     with tempfile.TemporaryDirectory() as work:
         images, skipped = _unpacked([Path(file) for file in files], Path(work))

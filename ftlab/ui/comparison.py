@@ -105,13 +105,11 @@ def examples(lab, study: str | None) -> list[Shown]:
     fitting = [row for row in of_class if _several(row["modality"], of_class)]
     synthetic = is_drawn(lab, study)
     if asked and lab.data_of(study) and not (fitting and synthetic):
-        own = lab.sample(asked["data"], 20 * EXAMPLES)
         said = f"{'Synthetic ' * synthetic}test image"
         return [  # what was trained on would flatter
             Shown(str(row["file"]), f"{said}: {row['label']}", row["label"], _path(row))
-            for row in own
-            if row["split"] == "test"
-        ][:EXAMPLES]
+            for row in lab.sample(asked["data"], EXAMPLES, split="test")
+        ]
     return [_drawn(row) for row in fitting or drawn]
 
 
@@ -159,7 +157,8 @@ def compare(lab, shown: Shown, study: str, method: str = METHOD, target: str | N
         BadInput: the image cannot be read, or the study has no run that can predict.
     """
     runs = one_each(lab, study)
-    trained = lab.study_folder(study), *((row["run"], row["seconds"]) for row in runs)
+    ended = (row for row in lab.runs() if row["study"] == study and row["state"] == "finished")
+    trained = lab.study_folder(study), *((row["run"], row["seconds"]) for row in ended)
     board = _kept.get(trained, lambda: lab.status(study)["leaderboard"]["rows"])
     question = told_apart(lab, shown), method, target, trained
     return _kept.get(question, lambda: _compare(lab, shown, runs, board, study, method, target))
@@ -197,7 +196,7 @@ def _compare(lab, shown: Shown, runs, board, study: str, method: str, target) ->
         cards.consensus(lab.consensus(answer, study), truth),
         cards.grid(rows, pixels, outlined, truth),
         cards.heat_table(rows),
-        [_record(shown, row) for row in rows],
+        [_record(shown.caption, label, row) for row in rows],
     )
 
 
@@ -249,12 +248,12 @@ def _absent(names: Sequence[str]) -> list[str]:
     ]
 
 
-def _record(shown: Shown, row: Mapping) -> dict:
+def _record(image: str, label: str | None, row: Mapping) -> dict:
     """A line of the table that can be downloaded."""
     probs = {f"probability {name}": p for name, p in zip(row["classes"], row["probs"], strict=True)}
     said = row["classes"][int(np.argmax(row["probs"]))]
     who = {key: row[key] for key in ("run", "strategy", "backbone")}
-    return {"image": shown.caption, "label": shown.label or "", **who, "predicted": said, **probs}
+    return {"image": image, "label": label or "", **who, "predicted": said, **probs}
 
 
 # --- many images ---------------------------------------------------------------------------------
@@ -292,6 +291,6 @@ def batch(
         )
         for run in runs:
             row = {**run, "classes": answer["classes"]}
-            records.append(_record(Shown(caption=name), row))
+            records.append(_record(name, None, row))
     shown = [Shown(str(file), name) for name, file in readable.items()]
     return cards.batch_table(lines, skipped), records, shown

@@ -115,7 +115,7 @@ def _network(lab, study: str, run: str | None, form: str) -> list:
     with tempfile.TemporaryDirectory() as work:
         model = Path(work) / f"model.{form}"
         check = lab.export(_known(study), run, form, model)["check"]
-        (Path(work) / "README.md").write_text(lab.card(study, run), encoding="utf-8")
+        (Path(work) / "README.md").write_text(lab.card(study, run, form), encoding="utf-8")
         target = cache_folder() / f"{run}-{form}.zip"
         with zipfile.ZipFile(target, "w") as archive:
             for file in sorted(Path(work).iterdir()):
