@@ -17,7 +17,7 @@ for part in PARTS:
 
 def main() -> None:
     """The console script `ftlab`."""
-    for stream in (sys.stdout, sys.stderr):  # names of classes and files may be in any letters
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # names may be in any letters
         stream.reconfigure(errors="backslashreplace")
     app()
 

@@ -13,7 +13,7 @@ from ..records import BadInput
 
 NOTHING = re.compile(
     r"normal|healthy|negative|neg|benign|controls?|none|absent|false"
-    r"|(no|non|not|without)[ _-].*|no(tumou?r|finding|lesion|polyp)s?|n(a?e)v(us|i)"
+    r"|(no|non|not|without)[ _-].*|no(tumou?r|finding|lesion|polyp)s?"
     r"|non(cancer(ous)?|demented|infected|tumou?r)|un(infected|affected|remarkable)",
     re.IGNORECASE,
 )
