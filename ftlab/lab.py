@@ -238,8 +238,8 @@ class Lab(Findings):
 
     # --- prediction ---
 
-    def predict(self, images: Sequence[Path], name: str) -> dict:
-        """Class probabilities of images by every finished run of a study.
+    def predict(self, images: Sequence[Path], name: str, chosen: Sequence[str] = ()) -> dict:
+        """Class probabilities of images by every finished run of a study, or by those chosen.
 
         Returns:
             {classes: [name], without_weights: [run],
@@ -249,7 +249,7 @@ class Lab(Findings):
         """
         from . import prediction
 
-        return prediction.predict(images, self.study_folder(name), self.home / "cache")
+        return prediction.predict(images, self.study_folder(name), self.home / "cache", chosen)
 
     def explain(self, image: Path, name: str, **options) -> dict:
         """Where each finished run of a study looks in an image: `ftlab.prediction.explain`."""

@@ -24,14 +24,14 @@ _kept: OrderedDict[tuple, tuple[Network, dict]] = OrderedDict()  # least lately 
 _lock = threading.Lock()
 
 
-def predict(images: Sequence[Path], folder: Path, cache: Path) -> dict:
+def predict(images: Sequence[Path], folder: Path, cache: Path, chosen: Sequence[str] = ()) -> dict:
     """Class probabilities of each image by each finished run; see `ftlab.lab.Lab.predict`.
 
     Raises:
         BadInput: no run has finished, an image cannot be read, or theta_0 is not here.
     """
     study = studies.read(folder)
-    able, absent = studies.with_weights(folder, study)
+    able, absent = studies.with_weights(folder, study, chosen)
     answers, small = [], []
     for path in images:  # of large pictures only one is held at a time
         picture = read(path)

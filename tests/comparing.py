@@ -58,6 +58,9 @@ class FakeLab:
     def data_of(self, study):
         return {"source": "phantom:chest_xray"}
 
+    def sample(self, data, n, split):
+        return []
+
     def examples(self):
         file, mask = self.folder / "example.png", self.folder / "mask.png"
         labels = [("chest_xray", "normal"), ("chest_xray", "nodule"), ("brain_mri", "glioma")]
@@ -90,10 +93,11 @@ class FakeLab:
             "without_weights": ["gone-tiny-s0"]
         }
 
-    def predict(self, images, study):
+    def predict(self, images, study, chosen):
         runs = [{"run": f"{n}-tiny-s0", "strategy": n, "backbone": "tiny"} for n in SAID]
         runs = [{**run, "probs": SAID[run["strategy"]]} for run in runs]
         runs.append({**runs[0], "run": "full-tiny-s1"})
+        runs = [run for run in runs if run["run"] in chosen]
         return {"classes": CLASSES, "images": [{"runs": runs} for _ in images]}
 
     def consensus(self, predictions, study):

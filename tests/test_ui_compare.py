@@ -68,7 +68,8 @@ def test_a_study_that_has_finished_since_can_be_chosen_and_opened(lab):
     assert "value" not in studies and gone == 0, "what is chosen stays, and what is shown of it"
     studies, gone = compare._studies(lab, "deleted", "deleted", 3)
     assert studies["value"] == "reference" and gone == 4, "it is turned to, which it is not by name"
-    *_, studies, target = compare._open(lab, ("another", 3))
+    *_, gallery, rows, studies, target = compare._open(lab, ("another", 3))
+    assert len(rows) == len(gallery.value), "the examples of the study that is opened"
     assert studies.preprocess("another") == "another" and studies.value == "another"
 
 

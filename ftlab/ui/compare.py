@@ -77,7 +77,7 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
     blending.wire(lab, ui.blend, asked, **ASK)
 
     def follow(event, picked: gr.State) -> None:
-        opened = [*chosen, ui.study, ui.target]
+        opened = [*chosen, ui.examples, ui.rows, ui.study, ui.target]
         event(told(partial(_open, lab)), picked, opened, **QUIET).success(**shows)
 
     def refresh(event) -> None:
@@ -203,7 +203,7 @@ def _open(lab, picked: tuple[str, int] | None) -> tuple:
     what = "Synthetic test image" if comparison.is_drawn(lab, study) else "Test image"
     shown = Shown(caption=f"{what} {index} of {study}", study=study, index=index)
     studies = gr.Dropdown(comparison.able_studies(lab), value=study)
-    return shown, *_no_table(), studies, ""
+    return shown, *_no_table(), *_examples(lab, study), studies, ""
 
 
 def _show(

@@ -281,15 +281,13 @@ def batch(
             skipped.append((name, str(error).removeprefix(f"{image.name}: ")))
     if not readable:
         raise BadInput(f"None of the {len(images)} files is an image that can be read.")
-    chosen = {row["run"] for row in one_each(lab, study)}
-    answer = lab.predict(list(readable.values()), study)
+    chosen = [row["run"] for row in one_each(lab, study)]
+    answer = lab.predict(list(readable.values()), study, chosen)
     lines, records = [], []
     for name, found in zip(readable, answer["images"], strict=True):
-        runs = [run for run in found["runs"] if run["run"] in chosen]
-        lines.append(
-            {"file": name, **lab.consensus({"classes": answer["classes"], "runs": runs}, study)}
-        )
-        for run in runs:
+        runs = {"classes": answer["classes"], "runs": found["runs"]}
+        lines.append({"file": name, **lab.consensus(runs, study)})
+        for run in found["runs"]:
             row = {**run, "classes": answer["classes"]}
             records.append(_record(name, None, row))
     shown = [Shown(str(file), name) for name, file in readable.items()]

@@ -24,7 +24,7 @@ from ..records import BadInput
 from . import words
 from .text import NONE, amount, duration, empty, esc, interval, percent, points, term  # noqa: F401
 
-KEPT_SECONDS = 3600  # a file made for a download, or unpacked from an upload, stays so long
+KEPT_SECONDS = 86_400  # a file made for a download, or unpacked from an upload, stays so long
 # What is chosen last is what is shown in the end. No choice may ask the server for two things:
 # where two wait for each other, Gradio asks for both again and again.
 PRIVATE = dict(api_visibility="private", show_progress="minimal", trigger_mode="always_last")
