@@ -210,12 +210,6 @@ def test_a_seed_that_has_ended_since_renews_what_is_said_of_the_strategy(lab, ex
     assert comparison.compare(lab, example, "reference") is not first
 
 
-def test_what_cannot_be_read_does_not_take_the_place_of_what_is_shown(lab):
-    (lab.folder / "bad.png").write_bytes(b"no picture")
-    with pytest.raises(BadInput, match="bad.png: not an image"):
-        compare._take(lab, ONE, [str(lab.folder / "bad.png")], "reference", None)
-
-
 def test_studies_of_one_name_but_of_two_labs_have_answers_of_their_own(tmp_path, monkeypatch):
     monkeypatch.setattr(comparison, "_kept", comparison.Kept())
     labs = []

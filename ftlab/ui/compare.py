@@ -239,7 +239,6 @@ def _take(lab, mode: Mode, files: list[str], study: str | None, shown: Shown | N
     if not study:
         raise BadInput("There is no study with a finished run yet: start one in Fine-tune first.")
     if len(files) == 1 and not files[0].lower().endswith(".zip"):
-        lab.picture(Path(files[0]))  # what cannot be read is refused here, and what is shown stays
         return None, Shown(files[0], Path(files[0]).name), *_no_table(), []
     with tempfile.TemporaryDirectory() as work:
         images, skipped = _unpacked([Path(file) for file in files], Path(work))
