@@ -6,8 +6,6 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import files
-
 PER_CLASS = 2
 SEED = 20_240_117  # nobody's default, so that no study has trained on these
 
@@ -41,7 +39,7 @@ def gallery(cache: Path) -> list[Example]:
 
 
 def _draw(folder: Path) -> None:
-    from . import phantoms  # here, because scipy is slow to load and a full folder needs none
+    from . import files, phantoms  # here: NumPy and SciPy are slow to load, a full folder needs none
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
