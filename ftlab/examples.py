@@ -39,7 +39,7 @@ def gallery(cache: Path) -> list[Example]:
 
 
 def _draw(folder: Path) -> None:
-    from . import files, phantoms  # here: NumPy and SciPy are slow to load, a full folder needs none
+    from . import files, phantoms  # here: SciPy is slow to load, and a full folder needs none
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
