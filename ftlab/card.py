@@ -49,12 +49,12 @@ print(dict(zip(about["classes"], probs.tolist())))""",
 }
 
 
-def card(lab: Lab, name: str, run: str | None = None, form: str | None = None) -> str:
+def card(lab: Lab, name: str, run: str | None = None, format: str | None = None) -> str:
     """The model card of a finished run.
 
     Args:
         run: default: `ftlab.about.chosen_run`.
-        form: of the file it tells of, onnx or safetensors; default: as timm reads it if it can.
+        format: of the file it tells of, onnx or safetensors; default: as timm reads it if it can.
     Raises:
         BadInput: there is no such study or finished run.
     """
@@ -69,8 +69,8 @@ def card(lab: Lab, name: str, run: str | None = None, form: str | None = None) -
     )
     drawn = about.synthetic(study, data)
     origin = about.origin(cell.backbone, question["weights"])
-    form = form or _format(question)
-    front = _front(study, cell, question, result, origin, drawn, form)
+    format = format or _format(question)
+    front = _front(study, cell, question, result, origin, drawn, format)
     parts = [
         _opening(study, cell, question, drawn),
         _uses(study, drawn),
@@ -78,12 +78,12 @@ def card(lab: Lab, name: str, run: str | None = None, form: str | None = None) -
         _training(question, origin, result),
         _scores(folder, cell, result, row, study.classes),
         _limits(study, board, data, cell),
-        _use(study, cell, form),
+        _use(study, cell, format),
     ]
     return f"---\n{front}\n---\n\n" + "\n".join("\n".join(part) + "\n" for part in parts)
 
 
-def _front(study, cell, question, result, origin: Mapping, drawn: bool, form: str) -> str:
+def _front(study, cell, question, result, origin: Mapping, drawn: bool, format: str) -> str:
     """The YAML that the hub reads: made and checked by its own client."""
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -101,7 +101,7 @@ def _front(study, cell, question, result, origin: Mapping, drawn: bool, form: st
     record = ModelCardData(
         license=own or "other",
         license_name=None if own else "as-its-weights-and-images",
-        library_name=form.replace("safetensors", "timm"),
+        library_name=format.replace("safetensors", "timm"),
         tags=tags + ["synthetic-data"] * drawn,
         base_model=weights["name"] if weights["kind"] == "imagenet" else None,
         pipeline_tag="image-classification",
@@ -224,12 +224,12 @@ def _limits(study, board: Mapping, data: Mapping | None, cell) -> Iterator[str]:
     yield ""
 
 
-def _use(study, cell, form: str) -> Iterator[str]:
+def _use(study, cell, format: str) -> Iterator[str]:
     yield "## How to load it\n"
     yield "The file is made, and checked against the run, by\n"
-    line = f"python -m ftlab export {cell.name} --study {study.name} --format {form}"
-    yield f"```sh\n{line} --out model.{form}\n```\n\nand needs no ftlab:\n"
-    yield f"```python\n{LOADING[form]}\n```\n"
+    line = f"python -m ftlab export {cell.name} --study {study.name} --format {format}"
+    yield f"```sh\n{line} --out model.{format}\n```\n\nand needs no ftlab:\n"
+    yield f"```python\n{LOADING[format]}\n```\n"
     yield f"An image is {about.RESIZED}.\n"
 
 

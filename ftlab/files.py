@@ -135,7 +135,9 @@ def disk_full(error: BaseException) -> bool:
 
 
 def in_words(error: BaseException) -> str:
-    """An unexpected error in one line: its kind and what it says, but not where things lie."""
+    """An error in one line: what it says, if unexpected its kind, but not where things lie."""
+    if isinstance(error, BadInput):
+        return str(error)
     if disk_full(error):
         return "The disk is full: free some space, and the same command goes on."
     if isinstance(error, OSError) and error.strerror:

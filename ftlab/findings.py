@@ -102,11 +102,11 @@ class Findings:
         """The finished runs of a study whose weights are here, the one to take first."""
         return about.exportable(self.study_folder(name))
 
-    def card(self: Lab, name: str, run: str | None = None, form: str | None = None) -> str:
+    def card(self: Lab, name: str, run: str | None = None, format: str | None = None) -> str:
         """The model card of a run, Markdown as the hub reads it: `ftlab.card.card`."""
         from . import card
 
-        return card.card(self, name, run, form)
+        return card.card(self, name, run, format)
 
     def report(self: Lab, name: str) -> str:
         """A study as one page of HTML that needs nothing but itself: `ftlab.report.report`."""

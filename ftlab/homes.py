@@ -72,7 +72,8 @@ def stored_bytes(home: Path) -> int:
     total = 0
     for path in home.rglob("*"):
         with suppress(FileNotFoundError):  # a run at work renames and removes
-            total += 0 if path.is_symlink() else path.lstat().st_size
+            if not path.is_symlink():
+                total += path.lstat().st_size
     return total
 
 

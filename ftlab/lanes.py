@@ -196,10 +196,9 @@ def _train(context: Context, pipe: Connection, parent: int) -> None:
         for stream in (1, 2):  # whatever a library prints is for the log
             os.dup2(log.fileno(), stream)
     stop = StopFlag()
-    with contextlib.suppress(EOFError):
-        while not stop():
-            pipe.send(IDLE)
-            cell = pipe.recv()
-            context.study = read(context.folder)  # somebody may have asked for more meanwhile
-            for event in training.train(context, cell, stop):
-                pipe.send(event)
+    while not stop():
+        pipe.send(IDLE)
+        cell = pipe.recv()
+        context.study = read(context.folder)  # somebody may have asked for more meanwhile
+        for event in training.train(context, cell, stop):
+            pipe.send(event)

@@ -42,8 +42,7 @@ class Mode:
             if name not in own:
                 raise BadInput(f"There is no limit {name!r}; there are {', '.join(own)}.")
             least = 1e-9 if "float" in own[name] else 1  # a limit of no images would be none
-            plain = re.fullmatch(r"[0-9]{0,15}\.?[0-9]{0,15}", text) and text.strip(".")
-            if not plain or float(text) < least:
+            if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]+)?", text) or float(text) < least:
                 kind = "a number above 0" if least < 1 else "a whole number from 1 on"
                 raise BadInput(f"The limit {name} is {kind}, not {text!r}.")
         numbers = {

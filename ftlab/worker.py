@@ -221,7 +221,7 @@ def _give_up(home: Path, folder: Path, row: dict, reason: Exception) -> str:
     queue.drop(home, row)
     if not (folder / "study.json").exists():
         return "gone"
-    runs.fail(folder, str(reason) if isinstance(reason, BadInput) else files.in_words(reason))
+    runs.fail(folder, files.in_words(reason))
     return "failed"
 
 
@@ -290,8 +290,7 @@ def main(folder: Path) -> int:
         with contextlib.suppress(OSError):  # where there is room for it
             traceback.print_exc()  # into the study's log
         if (folder / "study.json").exists():  # else somebody has deleted it meanwhile
-            reason = str(error) if isinstance(error, BadInput) else files.in_words(error)
-            runs.fail(folder, reason)
+            runs.fail(folder, files.in_words(error))
         return 2
     return 0
 

@@ -204,6 +204,21 @@ def test_of_a_dirty_zip_the_right_goes_in_and_the_wrong_is_named(tmp_path):
     assert not (ds.folder / "unpacked").exists()
 
 
+def test_a_folder_that_windows_wrote_into_a_zip_is_no_image(tmp_path):
+    entries = {"cat\\": b"", **good_entries(12)}
+    made = import_dataset(tmp_path / "data", str(zipped(tmp_path / "x.zip", entries)), "x")
+    assert len(made.files) == 24 and not report(made)["skipped"]
+
+
+def test_equal_images_that_are_too_many_for_one_split_are_called_so(tmp_path):
+    source = tree(tmp_path / "in", 30)
+    for number in range(12):
+        (source / "cat" / f"blank{number}.png").write_bytes(png(np.zeros((24, 24), np.uint8)))
+    made = import_dataset(tmp_path / "data", str(source), "x")
+    (said,) = (w for w in report(made)["warnings"] if "not kept in one split" in w)
+    assert said.startswith("12 images are equal in every pixel")
+
+
 def test_a_zip_with_one_folder_around_all_or_with_a_table_inside_is_understood(tmp_path):
     zipped(tmp_path / "a.zip", {f"my/data/{n}": d for n, d in good_entries(8).items()})
     assert import_dataset(tmp_path / "data", str(tmp_path / "a.zip"), "a").classes == ("cat", "dog")

@@ -33,6 +33,13 @@ def test_a_new_password_ends_the_old_one_without_a_restart_and_leaves_others_alo
     assert check("ben", first["ben"]) and list(read(file)) == ["ann", "ben"]
 
 
+def test_an_empty_line_shuts_nobody_out(tmp_path):
+    file = tmp_path / "class.txt"
+    given = give(file, ["ann"])
+    file.write_text(f"\n{file.read_text()}\n\n")
+    assert checker(file)("ann", given["ann"])
+
+
 def test_equal_passwords_have_different_hashes(tmp_path, monkeypatch):
     monkeypatch.setattr("ftlab.passwords._part", lambda: "same")
     file = tmp_path / "class.txt"

@@ -164,6 +164,8 @@ def test_limits_are_numbers_by_their_names():
         ({"study_epochs": "-1"}, "is a whole number from 1 on"),
         ({"study_epochs": "many"}, "is a whole number from 1 on"),
         ({"batch_images": "0.5"}, "is a whole number from 1 on"),
+        ({"batch_images": "²"}, "is a whole number from 1 on"),
+        ({"batch_images": 400 * "9"}, "is a whole number from 1 on"),
         ({"paths": "1"}, "There is no limit 'paths'"),
     ):
         with pytest.raises(BadInput, match=said):

@@ -39,6 +39,9 @@ def test_predicting_a_test_file_gives_what_test_npz_holds(study):
     home, folder = study
     files, index = test_files(home)
     answer = Lab(home).predict(files[:5], "all")
+    last = [image["runs"][-1:] for image in answer["images"]]
+    only = Lab(home).predict(files[:5], "all", [last[0][0]["run"]])
+    assert [image["runs"] for image in only["images"]] == last
     assert answer["classes"] == list(studies.read(folder).classes)
     for place, image in enumerate(answer["images"]):
         assert [run["strategy"] for run in image["runs"]] == list(STRATEGIES)

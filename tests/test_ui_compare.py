@@ -462,3 +462,25 @@ def test_an_event_before_the_tab_is_filled_has_a_method(lab):
         compare.tab(lab, ONE)
     labelled = {b.label: b for b in demo.blocks.values() if hasattr(b, "label")}
     assert labelled["Saliency map by"].value == comparison.METHOD
+
+
+def test_the_legend_names_the_size_of_every_map(lab, example):
+    explained = lab.explain
+
+    def of_two_sizes(*given, **options):
+        answer = explained(*given, **options)
+        answer["runs"][1]["native"] = [7, 8]
+        return answer
+
+    lab.explain = of_two_sizes
+    said = text(comparison.compare(lab, example, "reference", "scorecam").cards)
+    assert "made of 3 × 2 or 8 × 7 places by" in said
+
+
+def test_a_table_of_images_asks_the_runs_that_it_shows_and_no_other(lab):
+    asked, predict = [], lab.predict
+    lab.predict = lambda images, study, chosen: (
+        asked.append(chosen) or predict(images, study, chosen)
+    )
+    comparison.batch(lab, {"a.png": lab.folder / "example.png"}, "reference")
+    assert asked == [[f"{name}-tiny-s0" for name in SAID]]

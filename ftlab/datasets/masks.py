@@ -14,9 +14,8 @@ from .listing import Listing, endings, is_table, places
 from .reading import read_image
 
 FOLDER = "masks"
-BESIDE = re.compile(
-    r"(.+)_(?:mask|segmentation|seg|gt)(_\d+)?", re.IGNORECASE
-)  # a stem; the first group is the image's
+# A stem; its first group is that of the image.
+BESIDE = re.compile(r"(.+)_(?:mask|segmentation|seg|gt)(_\d+)?", re.IGNORECASE)
 DARK = 8  # of what is read as black the brightness is at most that part of the brightest pixel's
 
 

@@ -200,7 +200,7 @@ def _open(lab, picked: tuple[str, int] | None) -> tuple:
     if not picked:
         raise BadInput("Choose one of the images first.")
     study, index = picked
-    what = "Synthetic test image" if comparison.is_drawn(lab, study) else "Test image"
+    what = "Synthetic test image" if comparison.is_drawn(lab.data_of(study)) else "Test image"
     shown = Shown(caption=f"{what} {index} of {study}", study=study, index=index)
     studies = gr.Dropdown(comparison.able_studies(lab), value=study)
     return shown, *_no_table(), *_examples(lab, study), studies, ""
@@ -217,9 +217,10 @@ def _show(
 ) -> tuple:
     """The comparison, for all parts of the page that show it; what was blended is another's now."""
     if not study or not shown:
-        what_to_do = NO_STUDY + DEMO * (mode.name == "one")
-        said = empty("There is nothing to compare with yet", what_to_do)
-        said = empty("No image is chosen yet", "Send one, or choose an example.") if study else said
+        said = empty("No image is chosen yet", "Send one, or choose an example.")
+        if not study:
+            what_to_do = NO_STUDY + DEMO * (mode.name == "one")
+            said = empty("There is nothing to compare with yet", what_to_do)
         return "", said, "", "", *[gr.skip()] * 4, gr.DownloadButton(visible=False), gr.skip()
     view = comparison.compare(lab, shown, study, method, target or None)
     choices = [*EXPLAINED, *((name, name) for name in view.classes)]

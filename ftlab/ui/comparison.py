@@ -77,20 +77,25 @@ def able_studies(lab) -> list[str]:
     return sorted(names, key=lambda name: name != REFERENCE)
 
 
-def one_each(lab, study: str) -> list[dict]:
-    """The finished run of the lowest seed of each backbone and strategy.
+def finished(lab, study: str) -> list[dict]:
+    """The finished runs of a study.
 
     Raises:
-        BadInput: no run of the study has finished.
+        BadInput: there is none.
     """
-    chosen: dict[tuple, dict] = {}
-    for row in lab.runs():
-        if row["study"] == study and row["state"] == "finished":
-            key = row["backbone"], row["strategy"]
-            if key not in chosen or row["seed"] < chosen[key]["seed"]:
-                chosen[key] = row
-    if not chosen:
+    rows = [row for row in lab.runs() if (row["study"], row["state"]) == (study, "finished")]
+    if not rows:
         raise BadInput(f"No run of the study {study} has finished, so none can predict.")
+    return rows
+
+
+def one_each(rows: Sequence[Mapping]) -> list[Mapping]:
+    """The run of the lowest seed of each backbone and strategy."""
+    chosen: dict[tuple, Mapping] = {}
+    for row in rows:
+        key = row["backbone"], row["strategy"]
+        if key not in chosen or row["seed"] < chosen[key]["seed"]:
+            chosen[key] = row
     return list(chosen.values())
 
 
@@ -103,9 +108,9 @@ def examples(lab, study: str | None) -> list[Shown]:
     drawn = lab.examples()
     of_class = [row for row in drawn if asked and row["label"] in asked["classes"]]
     fitting = [row for row in of_class if _several(row["modality"], of_class)]
-    synthetic = is_drawn(lab, study)
-    if asked and lab.data_of(study) and not (fitting and synthetic):
-        said = f"{'Synthetic ' * synthetic}test image"
+    data = asked and lab.data_of(study)
+    if data and not (fitting and is_drawn(data)):
+        said = f"{'Synthetic ' * is_drawn(data)}test image"
         return [  # what was trained on would flatter
             Shown(str(row["file"]), f"{said}: {row['label']}", row["label"], _path(row))
             for row in lab.sample(asked["data"], EXAMPLES, split="test")
@@ -117,12 +122,8 @@ def _several(modality: str, rows: Sequence[Mapping]) -> bool:
     return len({row["label"] for row in rows if row["modality"] == modality}) > 1
 
 
-def is_drawn(lab, study: str | None) -> bool:
-    """Whether a study's data set is one of drawings; one that is not here is not known to be."""
-    try:
-        data = lab.data_of(study)
-    except BadInput:  # there is no such study
-        return False
+def is_drawn(data: Mapping | None) -> bool:
+    """Whether a data set, as `lab.data_of` tells of it, is one of drawings; None is not known."""
     return bool(data) and data["source"].startswith("phantom:")
 
 
@@ -156,8 +157,8 @@ def compare(lab, shown: Shown, study: str, method: str = METHOD, target: str | N
     Raises:
         BadInput: the image cannot be read, or the study has no run that can predict.
     """
-    runs = one_each(lab, study)
-    ended = (row for row in lab.runs() if row["study"] == study and row["state"] == "finished")
+    ended = finished(lab, study)
+    runs = one_each(ended)
     trained = lab.study_folder(study), *((row["run"], row["seconds"]) for row in ended)
     board = _kept.get(trained, lambda: lab.status(study)["leaderboard"]["rows"])
     question = told_apart(lab, shown), method, target, trained
@@ -281,7 +282,7 @@ def batch(
             skipped.append((name, str(error).removeprefix(f"{image.name}: ")))
     if not readable:
         raise BadInput(f"None of the {len(images)} files is an image that can be read.")
-    chosen = [row["run"] for row in one_each(lab, study)]
+    chosen = [row["run"] for row in one_each(finished(lab, study))]
     answer = lab.predict(list(readable.values()), study, chosen)
     lines, records = [], []
     for name, found in zip(readable, answer["images"], strict=True):
