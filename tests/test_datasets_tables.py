@@ -340,18 +340,25 @@ def test_patients_of_the_sources_own_table_count_where_folders_give_splits_and_c
     assert report(ds)["groups"] == 16 and report(ds)["splits"]["test"] == 16
 
 
-def test_a_table_in_each_folder_of_a_split_is_refused_and_none_is_left_out(tmp_path):
-    source = placed(tmp_path / "in", [f"{s}/{i}.png" for i in range(9) for s in ("train", "test")])
+def tables_of_splits(source, whole=False, **changed):
+    """9 pictures in each of train and test, and in both a metadata.csv with their names."""
+    placed(source, [f"{s}/{i}.png" for i in range(9) for s in ("train", "test")])
     for folder in ("train", "test"):
-        rows = [(f"{i}.png", "xy"[i % 2]) for i in range(9)]
-        table(source / folder / "metadata.csv", rows, ("file_name", "label"))
-    refused(tmp_path, source, "several tables called metadata.csv .first 'test/metadata.csv'.")
+        rows = [(f"{folder}/{i}.png" if whole else f"{i}.png", "xy"[i % 2]) for i in range(9)]
+        head = changed.get(folder, ("file_name", "label"))
+        table(source / folder / "metadata.csv", rows, head)
+    return source
 
 
-def test_na_is_nobody_and_no_label(tmp_path):
-    rows = [(f"{i}.png", "NA" if i == 5 else "ab"[i % 2], "NA" if i < 12 else i) for i in range(24)]
-    labels = table(tmp_path / "labels.csv", rows, ("file", "label", "patient_id"))
-    ds = import_dataset(tmp_path / "data", str(flat(tmp_path / "in")), "x", labels=labels)
-    assert ds.classes == ("a", "b")
-    assert report(ds)["skipped"] == [{"file": "5.png", "reason": "it has no label in the table"}]
-    assert len(set(ds.groups)) == 23
+@pytest.mark.parametrize("whole", [False, True], ids=["as ImageFolder", "from above"])
+def test_tables_in_the_folders_of_splits_are_read_together(tmp_path, whole):
+    source = tables_of_splits(tmp_path / "in", whole)
+    ds = import_dataset(tmp_path / "data", str(source), "x")
+    assert ds.classes == ("x", "y") and len(ds.files) == 18 and report(ds)["skipped"] == []
+    tested = {(ds.folder / ds.files[i]).read_bytes() for i in ds.indices("test")}
+    assert tested == {(source / f"test/{i}.png").read_bytes() for i in range(9)}
+
+
+def test_tables_of_one_name_with_other_columns_are_refused(tmp_path):
+    source = tables_of_splits(tmp_path / "in", test=("file_name", "dx"))
+    refused(tmp_path, source, "several tables called metadata.csv, with other columns each")

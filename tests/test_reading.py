@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dirty import noise, png
+from dirty import noise, png, tree
 
-from ftlab.datasets import read_image, reading
+from ftlab.datasets import import_dataset, read_image, reading
 from ftlab.records import BadInput
 
 ROOT = Path(__file__).parent.parent
@@ -41,15 +41,24 @@ decoding.main()
 @pytest.fixture(scope="module")
 def told():
     """What a worker notes after it has run some Python."""
-    reading._end_all()
+    reading.end_idle()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reading, "COMMAND", (sys.executable, "-c", TOLD))
         yield lambda code: list(read_image(b"bad" + code.encode()).notes)
-        reading._end_all()
+        reading.end_idle()
 
 
 def well() -> bool:
     return np.array_equal(read_image(PICTURE).pixels, noise(0))
+
+
+def test_who_has_read_a_whole_data_set_leaves_no_worker_behind(tmp_path):
+    read_image(PICTURE)
+    assert reading._idle
+    data = import_dataset(tmp_path / "data", str(tree(tmp_path / "in")), "pets")
+    assert not reading._idle
+    data.array(32)
+    assert not reading._idle and well()
 
 
 def test_many_threads_at_once_each_get_their_own_picture():
@@ -93,7 +102,7 @@ def test_a_worker_that_computes_without_end_is_ended_by_the_system(told):
 def test_seconds_of_the_processor_are_counted_for_each_picture_anew(told):
     limit = "notes += [os.getpid(), resource.getrlimit(resource.RLIMIT_CPU)[0]]"
     burn = "import resource\nwhile time.process_time() < 1.2: pass\n"
-    reading._end_all()  # so that the two pictures go to one copy
+    reading.end_idle()  # so that the two pictures go to one copy
     (copy, first), (same, second) = told(f"{burn}{limit}"), told(f"import resource; {limit}")
     assert copy == same and int(second) > int(first) >= 10
 
@@ -171,7 +180,7 @@ def test_an_interruption_in_the_middle_of_an_answer_does_not_shift_the_next(monk
     ],
 )
 def test_where_no_worker_starts_it_is_said_in_one_sentence(monkeypatch, command, reason):
-    reading._end_all()
+    reading.end_idle()
     monkeypatch.setattr(reading, "COMMAND", command)
     for _ in range(reading.WORKERS + 1):  # and no place in the pool is lost by it
         with pytest.raises(BadInput, match=reason):

@@ -21,7 +21,7 @@ from .groups import lacking, of_images
 from .items import Item
 from .labelling import label_items
 from .listing import Listing
-from .reading import WORKERS, file_bytes, read_image
+from .reading import WORKERS, end_idle, file_bytes, read_image
 from .sources import gather, table_columns
 from .store import Dataset, Progress
 
@@ -136,6 +136,7 @@ def _read_all(
                 readings.append(result)
             if progress:
                 progress(len(readings) + len(bad), len(items))
+    end_idle()
     if len(bad) > UNREADABLE * len(items):
         first = "; ".join(f"{file}: {reason}" for file, reason in bad[:FIRST])
         raise BadInput(

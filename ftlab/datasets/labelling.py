@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..records import BadInput
-from . import folders, masks, tables
+from . import folders, masks, rows, tables
 from .folders import Levels, split_of
 from .items import Item, class_name
 from .listing import Listing, is_table, unread
@@ -39,7 +39,7 @@ def label_items(
     named = {n.split("/")[found.label] for n in plain.files if n.count("/") > found.label}
     has_table = any(map(is_table, listing.files))
     if labels or any(columns.values()) or not named or (len(named) == 1 and has_table):
-        items = tables.items(listing, tables.find(listing, labels), columns)
+        items = tables.items(listing, rows.find(listing, labels), columns)
     else:
         aside = replace(listing, skipped=list(listing.skipped), warnings=[], notes=[])
         items = _from_folders(plain, found, columns["group"] is None and not group_pattern)
@@ -100,7 +100,7 @@ def _from_own_table(listing: Listing, by_folder: list[Item], columns: Mapping) -
     if columns["label"] == "":
         return None
     try:
-        found = tables.items(listing, tables.find(listing, None), columns)
+        found = tables.items(listing, rows.find(listing, None), columns)
     except BadInput:
         return None
     told = {item.name: item for item in found}

@@ -169,6 +169,8 @@ def _end(worker: subprocess.Popen) -> None:
 
 
 @atexit.register
-def _end_all() -> None:
-    while _idle:
-        _end(_idle.pop())
+def end_idle() -> None:
+    """End the workers that have nothing to do, some 30 MB each: for who has read all for now."""
+    with suppress(IndexError):  # another thread took the last one
+        while _idle:
+            _end(_idle.pop())

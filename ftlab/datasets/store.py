@@ -27,7 +27,7 @@ from ..records import BadInput
 from . import splits as split_names
 from .images import resize
 from .masks import read_mask
-from .reading import WORKERS, read_image
+from .reading import WORKERS, end_idle, read_image
 
 FORMAT = 1
 COLUMNS = ("file", "original", "label", "group", "split", "pixels", "mask")
@@ -99,6 +99,7 @@ class Dataset:
             for done, _ in enumerate(pool.map(fill, range(len(array))), 1):
                 if progress:
                     progress(done, len(array))
+        end_idle()
         array.flush()
         with open(path, "rb") as file:
             os.fsync(file.fileno())

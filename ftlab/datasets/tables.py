@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ..records import BadInput
 from .folders import levels, split_of
 from .items import SPLITS, Item, class_name
-from .listing import Listing, endings, is_table, places, unread
+from .listing import Listing, endings, is_table, places
 from .masks import mask_names, of_rows, report
+from .rows import Rows, inside, read
 
 USUAL = {  # what columns are called where nobody said, the likelier first, as `_plain` has them
     "path": "path file file_name filename file_path image image_path image_file image_name image_id"
@@ -30,57 +29,27 @@ UNKNOWN = {"na", "n/a", "nan", "null", "none", "unknown", "?", "-"}  # who says 
 NO_LABEL = {"NA", "N/A", "NaN", "nan", "null", "NULL"}  # as programs write what is missing
 MISSING = 0.05  # of rows without an image and of images without a row: above both the import stops
 NEARLY_ALL = 1 - MISSING
-MAX_TABLE = 50 * 2**20  # bytes
-Rows = list[dict[str, str]]
+Columns = Mapping[str, str | None]  # what -> the column that says it
 
 
-def find(listing: Listing, labels: Path | None) -> Path:
-    """The table that was named, on disk or inside the source, or else the source's own.
-
-    Raises:
-        BadInput: there is none, or several that could be meant.
-    """
-    if labels is not None:
-        if labels.is_file():
-            return labels
-        if labels.as_posix() in listing.files:
-            return listing.files[labels.as_posix()]
-        raise BadInput(f"There is no table {labels.name!r}, neither here nor inside the source.")
-    tables = [name for name in listing.files if is_table(name)]
-    called = {name: PurePosixPath(name).name for name in tables}
-    for usual in ("labels.csv", "metadata.csv", *(called.values() if len(tables) == 1 else ())):
-        found = [name for name in tables if called[name] == usual]
-        if len(found) == 1:
-            return listing.files[found[0]]
-        if found:
-            raise BadInput(
-                f"The source holds several tables called {usual} (first {min(found)!r}): make them "
-                "one, beside all images, with a column split of train, val or test."
-            )
-    found = "several CSV tables" if tables else "neither class folders nor a CSV table"
-    raise BadInput(
-        f"The source holds {found}: put the images in one folder per class, or name a table with "
-        f"--labels FILE.csv.{unread(listing)}"
-    )
-
-
-def items(listing: Listing, table: Path, given: Mapping[str, str | None]) -> list[Item]:
-    """The images that a table names; the listing's skipped, warnings and notes grow.
+def items(listing: Listing, tables: Mapping[str, Path], given: Columns) -> list[Item]:
+    """The images that tables name; the listing's skipped, warnings and notes grow.
 
     Args:
+        tables: as `rows.find` has them.
         given: the columns for path, label, group, split and mask: None where not named, "" where
             none is to be looked for.
 
     Raises:
         BadInput: the table, or what a row says, cannot be used.
     """
-    rows, found = _read(table)
+    rows, folders, found = read(tables)
     column = _columns(listing, rows, found, given)
     labels = _labels(rows, found, given["label"], column.values(), listing.notes)
     files = {name for name in listing.files if not is_table(name)}
-    cells = [
-        [row[column[w]].strip() if column[w] else "" for w in ("path", "mask")] for row in rows
-    ]
+    paths = [column["path"], column["mask"]]
+    told = zip(rows, folders, strict=True)
+    cells = [[inside(at, row[name], files) if name else "" for name in paths] for row, at in told]
     masks, lost = of_rows(cells, files)
     if lost:
         listing.warnings.append(
@@ -170,27 +139,11 @@ def _together(path: str, item: Item, again: Item) -> Item:
     return replace(item, groups=groups, masks=(*item.masks, *again.masks))
 
 
-def _read(table: Path) -> tuple[Rows, list[str]]:
-    """The table's rows and the names of its columns."""
-    if table.stat().st_size > MAX_TABLE:
-        raise BadInput(f"The table of labels is larger than {MAX_TABLE // 2**20} MB.")
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-        text = re.sub(r'\A"?sep=.*\n', "", text)  # Excel's own first line
-        head = text.partition("\n")[0]
-        delimiter = max(",;\t", key=head.count)
-        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restval="")
-        rows = [row for row in reader if any(row[name].strip() for name in row if name)]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise BadInput("The table of labels cannot be read: save it as CSV in UTF-8.") from error
-    return rows, [name for name in reader.fieldnames or [] if name]
-
-
 # --- which column says what ---
 
 
 def _columns(
-    listing: Listing, rows: Rows, found: list[str], given: Mapping[str, str | None]
+    listing: Listing, rows: Rows, found: list[str], given: Columns
 ) -> dict[str, str | None]:
     """The columns of path, group, mask and split; None for what the table does not say."""
     column = {what: _column(what, given[what], found) for what in ("path", "group", "mask")}
