@@ -41,6 +41,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import arithmetic as steps  # noqa: E402
 import plain  # noqa: E402
+from allocation import GLIBC  # noqa: E402
 
 from ftlab import arithmetic, backbones, datasets, files, freezing, strategies, weights  # noqa: E402
 from ftlab import features as kept  # noqa: E402
@@ -150,33 +151,39 @@ def named(backbone: str, row: str) -> tuple[str, dict]:
 
 
 def theirs(on: Ground, row: str, seed: int) -> dict:
-    return plain.fine_tune(row, replace(on.task, seed=seed))
+    """The loop, in a process whose memory nobody tunes; its start and imports do not count."""
+    told = subprocess.check_output(loop(on, row, seed), cwd=ROOT, env={**os.environ, **GLIBC})
+    return json.loads(told)
+
+
+def loop(on: Ground, strategies: str, seed: int) -> list[str]:
+    """The command that runs the loop."""
+    command = f"benchmarks/plain.py {on.folder} --backbone {on.backbone} --strategies {strategies}"
+    command += f" --epochs {on.task.epochs} --batch {on.task.batch} --seed {seed}"
+    command += f" --workers {on.task.workers}"
+    command += f" --weights {on.task.weights}" if on.task.weights else ""
+    return [sys.executable, *command.split()]
 
 
 def process(on: Ground, side: str, seed: int) -> dict:
     """All eight strategies in a process of its own: {seconds, bytes: at its peak}."""
     shutil.rmtree(on.home / "cache" / "features", ignore_errors=True)
-    shared = f"--backbone {on.backbone} --strategies {','.join(plain.STRATEGIES)}"
-    shared += f" --epochs {on.task.epochs} --batch {on.task.batch}"
+    eight, changed = ",".join(plain.STRATEGIES), {"FTLAB_HOME": str(on.home)}
     if side == "ours":
-        command = f"-m ftlab compare {DATA} {shared} --seeds 1 --size {on.settings.size} --json"
-        command += f" --precision auto --weights {on.weights} --name process-{seed}"
+        asked = f"-m ftlab compare {DATA} --backbone {on.backbone} --strategies {eight}"
+        asked += f" --epochs {on.task.epochs} --batch {on.task.batch} --size {on.settings.size}"
+        asked += f" --seeds 1 --json --precision auto --weights {on.weights} --name process-{seed}"
+        command = [sys.executable, *asked.split()]
     else:
-        command = f"benchmarks/plain.py {on.folder} {shared} --seed {seed}"
-        command += f" --workers {on.task.workers}"
-        command += f" --weights {on.task.weights}" if on.task.weights else ""
+        command, changed = loop(on, eight, seed), GLIBC
     began, most = time.perf_counter(), 0
-    child = subprocess.Popen(
-        [sys.executable, *command.split()],
-        cwd=ROOT,
-        env={**os.environ, "FTLAB_HOME": str(on.home), "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-    )
+    environment = {**os.environ, **changed, "PYTHONPATH": str(ROOT)}
+    child = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
     while child.poll() is None:
         most = max(most, held(child.pid))
         time.sleep(EVERY)
     if child.returncode:
-        raise SystemExit(f"{command} ended with {child.returncode}.")
+        raise SystemExit(f"{' '.join(command)} ended with {child.returncode}.")
     return {"seconds": time.perf_counter() - began, "bytes": most}
 
 
