@@ -22,6 +22,7 @@ from pathlib import Path
 from .records import BadInput
 
 PEOPLE, SHARED = "people", "shared"
+VISITOR = re.compile(r"[0-9a-f]{32}")  # the name of a visitor's home: nobody gave it
 
 
 def personal(home: Path, owner: str) -> Path:
@@ -78,13 +79,18 @@ def stored_bytes(home: Path) -> int:
 
 
 def sweep(home: Path, idle_seconds: float) -> list[str]:
-    """Delete the homes of people who have not been here for so long; their names.
+    """Delete the homes of visitors who have not been here for so long; their names.
 
-    A home is as old as its folder's time, which `touch` sets.
+    A home is as old as its folder's time, which every visit sets. Those of people with a name
+    stay, however old: a home may have been a classroom's before it was the public's.
     """
     gone = []
-    for own in (home / PEOPLE).glob("*"):
+    for own in filter(_is_visitors, (home / PEOPLE).glob("*")):
         if time.time() - own.stat().st_mtime > idle_seconds:
             shutil.rmtree(own, ignore_errors=True)
             gone.append(own.name)
     return gone
+
+
+def _is_visitors(own: Path) -> bool:
+    return VISITOR.fullmatch(own.name) is not None

@@ -28,7 +28,7 @@ class Mode:
     waiting_studies: int | None = None  # in the queue, the one at work too
     study_epochs: int | None = None  # of all runs of a study together
     study_seconds: int | None = None  # of training, for each study
-    idle_hours: float | None = None  # after which what a person has left behind is deleted
+    idle_hours: float | None = None  # after which uploads go, and all that a visitor left behind
 
     def limited(self, texts: Mapping[str, str]) -> Mode:
         """The same with other limits: {name: number}.

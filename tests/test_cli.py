@@ -126,6 +126,17 @@ def test_status(document):
     assert answer["seconds_left"] == 0 and len(answer["leaderboard"]["rows"]) == 2
 
 
+def test_status_says_how_long_it_takes_only_where_that_is_known(cli, monkeypatch):
+    from ftlab.lab import Lab
+
+    known = Lab.status
+    for left, said in ((None, ""), (90, "about 1 min 30 s left\n")):
+        now = {"state": "running", "epochs_done": 0, "seconds_left": left}
+        monkeypatch.setattr(Lab, "status", lambda lab, study, now=now: {**known(lab, study), **now})
+        code, out, _ = cli("status", "open")
+        assert code == 0 and "running, 0 of 2 epochs\n" + said in out and "unknown" not in out
+
+
 @pytest.mark.parametrize("verb", ["compare", "train"])
 def test_training_prints_events_as_json_lines_and_the_answer_last(home, cli, verb):
     which = {"compare": ("--strategies", "full,linear_probe", "--seeds", 1), "train": ()}[verb]
@@ -296,6 +307,7 @@ BAD = {
     "image a folder": (("predict", "{home}", "--study", "done"), "no image file 'home'"),
     "image unreadable": (("predict", "{text}", "--study", "done"), "text.png: not an image"),
     "import nothing": (("import", "/no/such/folder", "x"), ""),
+    "import from nobody's home": (("import", "~nosuchuser/x", "x"), "home folder '~nosuchuser'"),
     "import under a bad name": (("import", "{home}", "../x"), "letters, digits"),
     "import again": (("import", "{home}", "bands"), "There is a data set 'bands' already"),
     "fractions": (("import", "{home}", "x", "--fractions", "a,b"), "--fractions takes three"),

@@ -120,12 +120,19 @@ def test_a_name_that_is_no_folders_is_nobodys(lab, name):
         lab.of(name)
 
 
-def test_people_who_left_long_ago_are_forgotten_and_what_they_shared_is_not(lab):
-    ann, ben = lab.of("ann"), lab.of("ben")
-    ask(ann.home, name="old", settings=QUICK)
+def test_visitors_who_left_long_ago_are_forgotten_and_what_they_shared_is_not(lab):
+    gone, here = lab.of("0a" * 16), lab.of("0b" * 16)
+    ask(gone.home, name="old", settings=QUICK)
     (lab.home / "cache" / "kept").touch()
-    os.utime(ann.home, (time.time() - 7300,) * 2)
-    assert homes.stored_bytes(ann.home) > 0 == homes.stored_bytes(ben.home)
-    assert homes.sweep(lab.home, 7200) == ["ann"]
-    assert not ann.home.exists() and ben.home.exists() and (lab.home / "cache" / "kept").exists()
+    os.utime(gone.home, (time.time() - 7300,) * 2)
+    assert homes.stored_bytes(gone.home) > 0 == homes.stored_bytes(here.home)
+    assert homes.sweep(lab.home, 7200) == ["0a" * 16]
+    assert not gone.home.exists() and here.home.exists() and (lab.home / "cache" / "kept").exists()
     assert "shown" in [row["study"] for row in lab.studies()]
+
+
+@pytest.mark.parametrize("name", ["ann", "0A" * 16, "0a" * 15, "0a" * 16 + "b", "0a" * 16 + ".b"])
+def test_whoever_has_a_name_is_never_forgotten(lab, name):
+    own = lab.of(name).home
+    os.utime(own, (0, 0))
+    assert homes.sweep(lab.home, 7200) == [] and own.exists()

@@ -7,10 +7,14 @@ import fcntl
 import json
 import logging
 import os
+import socket
+import subprocess
 import sys
 import time
 from collections import namedtuple
+from dataclasses import replace
 from io import StringIO
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,11 +23,37 @@ pytest.importorskip("gradio")
 import httpx  # noqa: E402, with gradio
 from starlette.applications import Starlette  # noqa: E402
 
-from ftlab import queue  # noqa: E402
+from ftlab import homes, queue  # noqa: E402
+from ftlab.modes import CLASSROOM, ONE, PUBLIC  # noqa: E402
 from ftlab.records import BadInput  # noqa: E402
 from ftlab.ui import health, journal, launch, leftovers  # noqa: E402
 
 Usage = namedtuple("Usage", "total used free")
+DEAD = "http://127.0.0.1:9"  # a proxy that is not there
+SERVED = """
+import os, socket, sys
+from pathlib import Path
+
+import httpx
+
+from ftlab.lab import Lab
+from ftlab.ui import launch
+
+launch._start_beside = lambda *_: None
+for host in sys.argv[2:]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    demo = launch.launch(Lab(Path(sys.argv[1])), host=host, port=port, block=False)
+    answer = httpx.get(f"{demo.local_url}healthz", trust_env=False)
+    print(answer.status_code, demo.local_url.replace(str(port), "PORT"), flush=True)
+    demo.close(verbose=False)
+os._exit(0)
+"""
+
+
+class Tired(Exception):
+    """Ends what would go on for ever."""
 
 
 # --- health ---
@@ -80,6 +110,60 @@ def test_a_disk_that_is_full_and_a_queue_that_cannot_be_used_are_faults(tmp_path
     monkeypatch.setattr(health, "PATIENCE_SECONDS", 0.1)
     monkeypatch.setattr(health.queue, "listed", lambda home: time.sleep(1))
     assert asked(tmp_path) == (503, {"ok": False, "queue": False})
+
+
+# --- the address ---
+
+
+def served(home, *hosts: str, **environment: str) -> list[str]:
+    """What an app says and answers, in a process of its own, at one host after the other."""
+    done = subprocess.run(
+        [sys.executable, "-c", SERVED, str(home), *hosts],
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_the_app_starts_behind_a_proxy_that_would_lead_elsewhere(tmp_path):
+    names = ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY")
+    behind = {**dict.fromkeys(names, DEAD), "no_proxy": "", "NO_PROXY": "", "all_proxy": ""}
+    *_, answer = served(tmp_path, "127.0.0.1", **behind)
+    assert answer == "200 http://127.0.0.1:PORT/"
+
+
+def test_what_passes_by_proxies_already_still_does(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "intra.example,::1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    for _ in range(2):
+        launch._pass_by_proxies("10.0.0.7")
+        for name in ("no_proxy", "NO_PROXY"):
+            assert os.environ[name] == "intra.example,::1,localhost,127.0.0.1,10.0.0.7"
+
+
+def test_a_port_that_gradio_would_find_taken_is_a_sentence():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        with pytest.raises(BadInput, match="Port .* is taken: choose another"):
+            launch._must_be_free("127.0.0.2", taken.getsockname()[1])
+
+
+def _has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6")
+def test_an_address_of_ipv6_is_served_with_or_without_its_brackets(tmp_path):
+    told = served(tmp_path, "::1", "[::1]", "::", GRADIO_SERVER_NAME="::1")
+    assert [line.split(":")[0] for line in told[::2]] == ["ftlab is at http"] * 3
+    assert all("//[::1]:" in line for line in told[::2])
+    assert told[1::2] == ["200 http://[::1]:PORT/"] * 2 + ["200 http://[::]:PORT/"]
 
 
 # --- the log ---
@@ -168,10 +252,28 @@ def test_a_link_among_leftovers_leads_nowhere(tmp_path):
     assert (outside / "deep" / "x.png").exists()
 
 
-def test_a_worker_is_looked_for_again_and_again_even_after_a_full_disk(monkeypatch):
-    class Tired(Exception):
-        """Ends what would go on for ever."""
+@pytest.mark.parametrize("mode", [ONE, CLASSROOM, PUBLIC], ids=lambda mode: mode.name)
+def test_only_the_publics_homes_go_and_only_visitors(tmp_path, monkeypatch, mode):
+    visitor, ann = (homes.personal(tmp_path, name) for name in ("0a" * 16, "ann"))
+    upload = tmp_path / "cache" / "app" / ("cd" * 32) / "x.zip"
+    upload.parent.mkdir(parents=True)
+    upload.touch()
+    for own in (visitor, ann):
+        os.utime(own, (0, 0))
+    time.sleep(0.02)
 
+    def tired(seconds):
+        raise Tired
+
+    monkeypatch.setattr(launch, "time", SimpleNamespace(sleep=tired))
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache" / "app"))
+    with pytest.raises(Tired):
+        launch._sweep(tmp_path, replace(mode, idle_hours=0.01 / 3600))
+    assert visitor.exists() == (mode.name != "public") and ann.exists()
+    assert not upload.exists()
+
+
+def test_a_worker_is_looked_for_again_and_again_even_after_a_full_disk(monkeypatch):
     answers = iter((True, OSError(28, "No space left on device"), False, Tired()))
 
     class Lab:

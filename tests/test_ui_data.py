@@ -13,7 +13,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read at import
 gr = pytest.importorskip("gradio")
 
 from ftlab.lab import Lab  # noqa: E402
-from ftlab.modes import CLASSROOM, ONE, Mode  # noqa: E402
+from ftlab.modes import CLASSROOM, ONE, PUBLIC, Mode  # noqa: E402
 from ftlab.records import BadInput  # noqa: E402
 from ftlab.ui import checkup, data, importing  # noqa: E402
 
@@ -193,6 +193,17 @@ def test_a_pattern_of_groups_is_taken_where_the_app_runs_for_one_person(form, tm
         assert options.get("group_pattern") == taken
 
 
+def test_an_upload_that_several_people_may_share_is_left_for_all_of_them(form, tmp_path):
+    upload, table = tmp_path / "ab" / "a.zip", tmp_path / "cd" / "labels.csv"
+    upload.parent.mkdir()
+    zipped(upload, {})
+    table.parent.mkdir()
+    table.write_text("file,label")
+    for mode in (CLASSROOM, PUBLIC):
+        for _ in range(2):
+            imported(form, mode, file=str(upload), table=str(table))
+
+
 def test_an_upload_that_is_refused_stays_for_another_try(form, tmp_path):
     upload = zipped(tmp_path / "a.zip", {})
     lab = FakeLab(refuse="Name a table with --labels FILE.csv.")
@@ -232,6 +243,7 @@ def test_a_path_is_refused_where_others_use_the_app(form):
         ({}, "Choose a .zip or .npz file first."),
         ({"file": "/nowhere/a.zip"}, "choose the file again"),
         ({"kind": importing.PATH, "path": " "}, "Type the path"),
+        ({"kind": importing.PATH, "path": "~nosuchuser/x"}, "no such home folder"),
     ],
 )
 def test_what_is_missing_is_said(form, given, said):
@@ -271,6 +283,22 @@ def test_a_list_read_again_sets_the_choice_only_if_it_is_gone():
 def test_a_study_of_the_same_name_is_not_deleted():
     with pytest.raises(BadInput, match="no data set 'lungs' any more"):
         data._deletable(FakeLab(kind="study"), "lungs")
+
+
+def test_what_is_deleted_is_what_was_asked_about_whatever_is_chosen_since():
+    lab, deleted = FakeLab(), []
+    lab.delete = deleted.append
+    with gr.Blocks() as demo:
+        chosen, shown = gr.Radio(["lungs", "skin"]), data._shown()
+        data._wire_delete(lab, chosen, shown)
+        of = {target: fn for fn in demo.fns.values() for target in fn.targets}
+        ask, sure = of[shown.delete._id, "click"], of[shown.sure._id, "click"]
+        asked = dict(zip(ask.outputs, ask.fn("gone"), strict=True))
+        page = {shown.doomed: asked[shown.doomed], chosen: "skin"}
+        update = sure.fn(*(page[field] for field in sure.inputs))
+    assert "Delete <strong>gone</strong>" in asked[shown.question]
+    assert deleted == ["gone"]
+    assert update.value is None and ("skin (30 images, 2 classes)", "skin") in update.choices
 
 
 def test_no_event_of_the_tab_is_public():

@@ -193,7 +193,7 @@ def status(study: Study, json: Json = False):
     console.say(f"{answer['state']}, {done} of {total} epochs")
     if answer["reason"]:
         console.say(answer["reason"])
-    if answer["state"] == "running":
+    if answer["state"] == "running" and answer["seconds_left"] is not None:
         console.say(f"about {console.duration(answer['seconds_left'])} left")
     return console.leaderboard(answer)
 

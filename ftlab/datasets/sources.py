@@ -47,7 +47,7 @@ def gather(
         return _draw(source, work, PER_CLASS if per_class is None else per_class, seed, drawing)
     if source.startswith("hub:"):
         return _hub(source.removeprefix("hub:"))
-    path = Path(source).expanduser()
+    path = _place(source)
     if path.is_dir():
         return _list_folder(path, "folder")
     if not path.is_file():
@@ -60,6 +60,14 @@ def gather(
             raise BadInput(f"{missing} {error}") from error
     work.mkdir(parents=True)
     return write_out(path, work) if path.suffix.lower() == ".npz" else unpack(path, work)
+
+
+def _place(source: str) -> Path:
+    try:
+        return Path(source).expanduser()
+    except RuntimeError:
+        missing = Path(source).parts[0]
+        raise BadInput(f"There is no home folder {missing!r} to import from.") from None
 
 
 def _list_folder(root: Path, kind: str) -> Listing:

@@ -67,6 +67,7 @@ def _shown() -> SimpleNamespace:
                     "Delete for good", variant="stop", size="sm", scale=0, min_width=170
                 )
     turn = gr.State(0)  # which sample is shown
+    doomed = gr.State(None)  # the data set that the question is of
     return SimpleNamespace(
         report=report,
         more=more,
@@ -78,6 +79,7 @@ def _shown() -> SimpleNamespace:
         keep=keep,
         sure=sure,
         turn=turn,
+        doomed=doomed,
     )
 
 
@@ -149,21 +151,28 @@ def _wire_import(
 
 
 def _wire_delete(lab: Any, chosen: gr.Radio, shown: SimpleNamespace) -> None:
+    """Ask before a data set is deleted.
+
+    What is deleted is what was asked about: another may be chosen while the question comes.
+    """
+
     def ask(name):
         _deletable(lab, name)
         said = f"Delete <strong>{esc(name)}</strong> with all its images for good?"
-        return f'<p role="alert">{said}</p>', gr.Column(visible=True)
+        return f'<p role="alert">{said}</p>', gr.Column(visible=True), name
 
-    def sure(name):
+    def sure(name, now):
         _deletable(lab, name)
         lab.delete(name)
         gr.Success(f"{esc(name)} is deleted.")
-        return _choices(lab, None)
+        return _choices(lab, now, again=True)
 
     hide = [lambda: gr.Column(visible=False), None, shown.confirm]
-    shown.delete.click(told(ask), chosen, [shown.question, shown.confirm], **QUIET)
+    asked = [shown.question, shown.confirm, shown.doomed]
+    shown.delete.click(told(ask), chosen, asked, **QUIET)
     shown.keep.click(*hide, **QUIET)
-    shown.sure.click(told(sure), chosen, chosen, **QUIET)
+    gone = shown.sure.click(told(sure), [shown.doomed, chosen], chosen, **QUIET)
+    gone.success(*hide, **QUIET)
 
 
 def _deletable(lab: Any, name: str) -> None:

@@ -154,7 +154,7 @@ def run(lab: Any, mode: Mode, form: Form, values: Mapping, progress: Callable) -
         lab.import_data(source, name, **options)
     except BadInput as error:
         raise BadInput(on_page(str(error))) from error
-    if kind != PHANTOM:
+    if kind != PHANTOM and mode.name == "one":
         _forget(source if kind == UPLOAD else None, table)
     return name
 
@@ -178,7 +178,12 @@ def _path(mode: Mode, typed: str | None) -> str:
         raise BadInput("Paths are read only where the app runs for one person: upload a zip.")
     if not _typed(typed):
         raise BadInput("Type the path of a folder, a .zip or an .npz first.")
-    return str(Path(_typed(typed)).expanduser().absolute())
+    try:
+        return str(Path(_typed(typed)).expanduser().absolute())
+    except RuntimeError:  # a ~name that nobody has
+        raise BadInput(
+            "There is no such home folder on this machine: type the whole path."
+        ) from None
 
 
 def _name(source: str) -> str:
@@ -191,8 +196,12 @@ def _name(source: str) -> str:
 
 
 def _forget(*uploads: str | None) -> None:
-    """Delete uploads from the app's cache: the data set holds its own copy."""
+    """Delete uploads from the app's cache: the data set holds its own copy.
+
+    For one person only. Equal uploads are one file there, so where several people share the app
+    it may be another's too, and goes when it is old: `leftovers.sweep`.
+    """
     for upload in filter(None, uploads):
         Path(upload).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # somebody else's upload lies beside it
+        with contextlib.suppress(OSError):  # another upload lies beside it
             Path(upload).parent.rmdir()

@@ -18,7 +18,8 @@ from .. import homes
 from ..records import BadInput
 from . import journal, leftovers
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")  # others may see the app, but not name files here
+# Only this machine comes here; elsewhere others may see the app, but not name files of it
+LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 WAITING = 64  # events, of all visitors together
 SESSIONS = 500  # whose state is kept, the latest
 SWEEP_SECONDS = 600
@@ -62,13 +63,15 @@ def launch(
     Args:
         lab: a `ftlab.lab.Lab`.
         mode: default: for one person at this machine.
+        host: a name or an address; one of IPv6 with or without its brackets.
         users: the file of those who may log in to a classroom.
         block: stay until Ctrl-C or SIGTERM.
     Raises:
         BadInput: the port is taken, the users' file cannot be used, or Gradio's editing mode is
             on, in which visitors may write.
     """
-    _prepare(lab.home)
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    _prepare(lab.home, host)
     from ..modes import Mode
     from ..passwords import checker
     from ..people import People
@@ -82,7 +85,7 @@ def launch(
     demo = build(own, mode)
     demo.queue(default_concurrency_limit=4, max_size=WAITING, api_open=False)
     demo.launch(
-        server_name=host,
+        server_name=_written(host),
         server_port=port,
         auth=check,
         auth_message=WELCOME if check else None,
@@ -95,17 +98,24 @@ def launch(
     )
     demo.server.config.timeout_graceful_shutdown = LEAVING_SECONDS
     _start_beside(lab, mode)
-    print(f"ftlab is at {demo.local_url}  (Ctrl-C ends it; studies go on)", flush=True)
+    at = demo.local_url.replace("[::]", "[::1]")  # as Gradio does with 0.0.0.0
+    print(f"ftlab is at {at}  (Ctrl-C ends it; studies go on)", flush=True)
     if block:
         _stay(demo)
     return demo
 
 
+def _written(host: str) -> str:
+    """A host as it stands in an address: one of IPv6 in brackets, which Gradio does not add."""
+    return f"[{host}]" if ":" in host else host
+
+
 def _must_be_free(host: str, port: int) -> None:
     """Say what is wrong with an address before Gradio, which calls every fault a taken port."""
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        socket.create_server((host, port), family=family).close()
+        for one in (host, LOOPBACK[0]):  # at which Gradio tries the port whatever the host is
+            family = socket.AF_INET6 if ":" in one else socket.AF_INET
+            socket.create_server((one, port), family=family).close()
     except OSError as error:
         reasons = {
             errno.EADDRINUSE: f"Port {port} is taken: choose another with --port.",
@@ -115,15 +125,28 @@ def _must_be_free(host: str, port: int) -> None:
         raise BadInput(reasons.get(error.errno, away)) from None
 
 
-def _prepare(home: Path) -> None:
+def _prepare(home: Path, host: str) -> None:
     """The environment as Gradio and its server shall find it."""
     if os.environ.get("GRADIO_VIBE_MODE"):
         raise BadInput("GRADIO_VIBE_MODE lets every visitor change the program: unset it first.")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ.pop("GRADIO_ALLOWED_PATHS", None)
+    os.environ.pop("GRADIO_SERVER_NAME", None)  # the host has been told, and may be of IPv6
     os.environ.setdefault("GRADIO_TEMP_DIR", str(Path(home) / "cache" / "app"))
     os.environ.setdefault("FORWARDED_ALLOW_IPS", "")  # only a proxy that the host names is believed
+    _pass_by_proxies(host)
+
+
+def _pass_by_proxies(host: str) -> None:
+    """Let no proxy stand before the app itself, which Gradio asks for its start; others stay.
+
+    Where one of the two names is unset, what the other says holds for both, as it did before.
+    """
+    for name in ("no_proxy", "NO_PROXY"):
+        there = os.environ.get(name) or os.environ.get(name.swapcase(), "")
+        known = [*filter(None, there.split(",")), "localhost", "127.0.0.1", "::1", host]
+        os.environ[name] = ",".join(dict.fromkeys(known))
 
 
 def _around(home: Path, mode, host: str) -> dict:
@@ -186,7 +209,7 @@ def _start_beside(lab, mode) -> None:
         journal.note("start", mode=mode.name)
     Thread(target=_keep_working, args=(lab,), daemon=True).start()
     Thread(target=comparison.warm, args=(lab,), daemon=True).start()
-    Thread(target=_sweep, args=(lab.home, mode.idle_hours), daemon=True).start()
+    Thread(target=_sweep, args=(lab.home, mode), daemon=True).start()
 
 
 def _keep_working(lab) -> None:
@@ -196,10 +219,11 @@ def _keep_working(lab) -> None:
         time.sleep(WORKER_SECONDS)
 
 
-def _sweep(home: Path, idle_hours: float | None) -> None:
+def _sweep(home: Path, mode) -> None:
+    """Tidy up again and again: old uploads and downloads, and of the public the visitors' homes."""
     cache = Path(os.environ["GRADIO_TEMP_DIR"])
     while True:
-        leftovers.sweep(cache, 3600 * (idle_hours or KEPT_HOURS))
-        if idle_hours:
-            homes.sweep(home, 3600 * idle_hours)
+        leftovers.sweep(cache, 3600 * (mode.idle_hours or KEPT_HOURS))
+        if mode.name == "public" and mode.idle_hours:
+            homes.sweep(home, 3600 * mode.idle_hours)
         time.sleep(SWEEP_SECONDS)
