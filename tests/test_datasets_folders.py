@@ -95,6 +95,16 @@ def test_views_within_classes_are_neither_classes_nor_patients(tmp_path, tops):
     assert sorted(dataset.classes) == sorted(tops) and not dataset.grouped
 
 
+@pytest.mark.parametrize("beside", ["LICENSE", "README", "photos/LICENSE"])
+def test_a_licence_beside_the_only_folder_makes_it_no_class(tmp_path, beside):
+    names = [f"photos/{c}/IM{n:03}" for c in ("cat", "dog") for n in range(8)]
+    source = put(tmp_path / "in", *names)  # without a suffix, as DICOM files often are
+    (source / beside).write_text("free for all")
+    dataset = imported(tmp_path, source)
+    assert dataset.classes == ("cat", "dog") and len(dataset.files) == 16
+    assert report(dataset)["skipped"] == [{"file": beside, "reason": "it lies in no class folder"}]
+
+
 # --- a table beside the folders ---
 
 
@@ -128,6 +138,70 @@ def test_where_table_and_folders_agree_folders_name_the_classes_and_the_table_th
     dataset = imported(tmp_path, source)
     assert dataset.classes == ("images_part_0", "images_part_1")
     assert report(dataset)["groups"] == 10 and torn(dataset) == 0
+
+
+def agreeing(root, change):
+    """Four images of each of ten patients and a table that parts them as their folders do."""
+    put(root, *(f"{'cat' if n < 20 else 'dog'}/{n}.png" for n in range(40)))
+    split = {0: "val", 1: "test"}
+    rows = [[f"{n}.png", str(n // 20), f"p{n // 4}", split.get(n // 4 % 5, "train")]
+            for n in range(40)]  # fmt: skip
+    lines = ["file,label,patient_id,split", *(",".join(row) for row in change(rows))]
+    (root / "metadata.csv").write_text("\n".join(lines))
+    return root
+
+
+def test_a_table_that_lacks_an_image_says_who_is_in_the_others_but_not_who_is_tested(tmp_path):
+    dataset = imported(tmp_path, agreeing(tmp_path / "in", lambda rows: rows[:-1]))
+    told = report(dataset)
+    assert told["classes"] == {"cat": 20, "dog": 20} and told["skipped"] == []
+    assert told["groups"] == 11 and torn(dataset) == 0
+    assert "1 images without a label in the table have that of their folder." in told["warnings"]
+    assert "1 images have no group" in warned(dataset) and "left out" not in warned(dataset)
+    assert "splits in the table were not kept: 1 images have no row in it." in warned(dataset)
+    assert "own splits" not in warned(dataset)
+
+
+@pytest.mark.parametrize("label", ["NA", ""])
+def test_a_row_without_a_label_says_who_is_in_an_image_of_a_class_folder(tmp_path, label):
+    def change(rows):
+        return [[file, label if file == "39.png" else of, *rest] for file, of, *rest in rows]
+
+    dataset = imported(tmp_path, agreeing(tmp_path / "in", change))
+    told = report(dataset)
+    assert told["classes"] == {"cat": 20, "dog": 20} and told["skipped"] == []
+    assert told["groups"] == 10 and told["splits"] == {"train": 24, "val": 8, "test": 8}
+    assert "1 images without a label in the table have that of their folder." in told["warnings"]
+
+
+def test_what_agreeing_table_and_folders_both_leave_out_is_named(tmp_path):
+    source = agreeing(tmp_path / "in", lambda rows: [*rows, ["40.png", "1", "p9", "train"]])
+    put(source, "40.png")
+    dataset = imported(tmp_path, source)
+    assert len(dataset.files) == 40 and dataset.grouped
+    assert report(dataset)["skipped"] == [
+        {"file": "40.png", "reason": "it lies in no class folder"}
+    ]
+
+
+def test_a_table_of_masks_leaves_patients_to_their_folders(tmp_path):
+    names = [f"{c}/p{p}/{n}.png" for c in ("cat", "dog") for p in range(12) for n in range(3)]
+    source = put(tmp_path / "in", *names, *(f"masks/{n.replace('/', '-')}" for n in names))
+    lines = [f"{name},{name[:3]},masks/{name.replace('/', '-')}" for name in names]
+    (source / "labels.csv").write_text("\n".join(["file,label,mask", *lines]))
+    dataset = imported(tmp_path, source)
+    assert report(dataset)["groups"] == 12 and torn(dataset) == 0 and all(dataset.masks)
+    assert any("folders of one name, as 'p0'" in note for note in report(dataset)["notes"])
+
+
+def test_a_table_that_rules_leaves_out_what_it_does_not_label(tmp_path):
+    source = parts(tmp_path / "in")
+    table = source / "metadata.csv"
+    table.write_text(table.read_text().replace("ISIC_039,b", "ISIC_039,NA"))
+    dataset = imported(tmp_path, source)
+    assert dataset.classes == ("a", "b") and len(dataset.files) == 39
+    left_out = {"file": "ISIC_039", "reason": "it has no label in the table"}
+    assert report(dataset)["skipped"] == [left_out]
 
 
 def test_a_table_of_some_images_or_without_labels_leaves_the_folders_be(tmp_path):

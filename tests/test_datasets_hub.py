@@ -1,9 +1,11 @@
 """Hub data sets from a cache laid out by hand; the network is never asked."""
 
+import os
 import time
 
 import pytest
 from dirty import tree
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from ftlab.datasets import import_dataset, report
 from ftlab.records import BadInput
@@ -21,13 +23,31 @@ def cache(tmp_path, monkeypatch):
 
 
 def test_a_cached_data_set_is_imported_without_network(cache, tmp_path):
-    repository = cache / "datasets--someone--pets"
-    tree(repository / "snapshots" / SHA / "data")
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(SHA)
+    """As a download of a commit leaves it: without a branch in refs."""
+    tree(cache / "datasets--someone--pets" / "snapshots" / SHA / "data")
     ds = import_dataset(tmp_path / "data", "hub:someone/pets", "pets")
     assert ds.classes == ("cat", "dog") and len(ds.files) == 24
     assert any("local cache" in warning for warning in report(ds)["warnings"])
+
+
+def test_of_several_copies_in_the_cache_the_newest_whole_one_is_imported(
+    cache, tmp_path, monkeypatch
+):
+    copies = cache / "datasets--someone--pets" / "snapshots"
+    read, torn = "e" * 40, "d" * 40
+    made = {read: (), torn: ("torn", "lost"), SHA: ("cat", "dog"), "a" * 40: ("old", "older")}
+    for age, (sha, classes) in enumerate(made.items()):
+        (copies / sha).mkdir(parents=True)
+        tree(copies / sha, classes=classes)
+        (copies / sha / "README.md").write_text("# Pets")  # of the newest, all that was fetched
+        os.utime(copies / sha, (10**9 - age, 10**9 - age))
+
+    def whole(repository, *, revision, **options):
+        if revision == torn:
+            raise LocalEntryNotFoundError("files are missing")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", whole)
+    assert import_dataset(tmp_path / "data", "hub:someone/pets", "pets").classes == ("cat", "dog")
 
 
 def test_without_network_and_cache_one_sentence_says_what_to_do(cache, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -88,6 +89,7 @@ def test_split_folders_are_kept_and_a_missing_val_is_carved_from_train(tmp_path)
     splits = report(ds)["splits"]
     assert splits == {"train": 32, "val": 8, "test": 12}  # 0.16 / (0.16 + 0.64) of 40
     assert any("val images were taken from train" in w for w in report(ds)["warnings"])
+    assert report(ds)["own_splits"]
     assert any("duplicates lie in different splits" in w for w in report(ds)["warnings"])
 
 
@@ -162,10 +164,21 @@ def test_an_npz_of_another_kind_is_refused_in_words(tmp_path):
     refused(tmp_path, file, r"uint8 \(16, 28, 28, 28\)")
     np.savez(file, x=np.zeros(3))
     refused(tmp_path, file, "holds x, but train_images")
-    np.savez(file, train_images=np.array([{}, {}], dtype=object))
+    np.savez(file, train_images=np.zeros((4, 8, 8), np.uint8))
+    refused(tmp_path, file, "has no train_labels, one label for each image")
+    np.savez(file, train_images=np.array([{}, {}], dtype=object), train_labels=np.arange(2))
     refused(tmp_path, file, "plain arrays")
     file.write_bytes(file.read_bytes()[:90])
     refused(tmp_path, file, "plain arrays")
+
+
+@pytest.mark.parametrize("called", ["train_images.npy", "train_images"])
+def test_an_npz_of_too_many_images_is_refused_before_any_is_loaded(tmp_path, called):
+    header = BytesIO()
+    shape = {"descr": "|u1", "fortran_order": False, "shape": (10**9, 1, 1)}
+    np.lib.format.write_array_header_1_0(header, shape)  # and none of the pixels it tells of
+    zipped(tmp_path / "x.npz", {called: header.getvalue()})
+    refused(tmp_path, tmp_path / "x.npz", "1,000,000,000 images, more than the 1,000,000 allowed")
 
 
 # ---- zips ----
@@ -178,7 +191,7 @@ def test_of_a_dirty_zip_the_right_goes_in_and_the_wrong_is_named(tmp_path):
         "C:\\drive.png": "absolute",
         "cat/../../up.png": "outside",
         "cat/a\x07b.png": "control",
-        "a/b/c/d/e/f/g.png": "deep",
+        "a/b/c/d/e/f/g/h/i/j/k/l/m/n.png": "more than 12 folders deep",
         "cat/readme.txt": "not a kind",
         "cat/broken.png": "damaged|cut short",
         "dog/page.png": "not an image",
@@ -226,6 +239,25 @@ def test_a_zip_with_one_folder_around_all_or_with_a_table_inside_is_understood(t
     images = {f"images/{i}.png": png(noise(i)) for i in range(16)}
     zipped(tmp_path / "b.zip", images | {"labels.csv": rows.encode()})
     assert import_dataset(tmp_path / "data", str(tmp_path / "b.zip"), "b").classes == ("a", "b")
+
+
+def test_a_zip_of_which_nothing_can_be_used_is_refused_with_the_reason(tmp_path):
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        for name, data in good_entries(2).items():
+            archive.writestr(name, data)
+        archive.writestr("/up.png", b"")
+    packed = r"4 files \(packed in a way that is not read: zip it with Deflate\)"
+    refused(tmp_path, path, rf"Left out were {packed}, 1 files \(an absolute path\)\.$")
+    deep = {"a/" * 13 + name: data for name, data in good_entries(2).items()}
+    refused(tmp_path, zipped(path, deep), r"4 files \(more than 12 folders deep\)")
+
+
+@pytest.mark.parametrize("around", ["breast/slides/" * 3, "a/" * 11])
+def test_a_zip_may_have_folders_within_folders(tmp_path, around):
+    entries = {around + name: data for name, data in good_entries(8).items()}
+    dataset = import_dataset(tmp_path / "data", str(zipped(tmp_path / "x.zip", entries)), "x")
+    assert dataset.classes == ("cat", "dog") and reasons(dataset) == {}
 
 
 def test_a_bomb_is_refused_before_a_byte_is_written(tmp_path):

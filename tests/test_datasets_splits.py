@@ -162,3 +162,5 @@ def test_duplicates_share_a_split_and_contradicting_labels_are_a_warning(tmp_pat
     assert told["duplicates"]["differing_labels"] == 5
     assert told["duplicates"]["across_splits"] == 0
     assert any("5 pairs of duplicates have different labels" in w for w in told["warnings"])
+    assert len(np.unique(ds.groups)) == len(ds.files) - 5, "for intervals a copy is no other image"
+    assert told["groups"] is None and not told["own_splits"]

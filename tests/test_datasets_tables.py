@@ -3,7 +3,7 @@
 import csv
 
 import pytest
-from dirty import noise, png, refused, tree
+from dirty import noise, png, refused, tree, zipped
 
 from ftlab.datasets import import_dataset, report
 
@@ -362,3 +362,15 @@ def test_tables_in_the_folders_of_splits_are_read_together(tmp_path, whole):
 def test_tables_of_one_name_with_other_columns_are_refused(tmp_path):
     source = tables_of_splits(tmp_path / "in", test=("file_name", "dx"))
     refused(tmp_path, source, "several tables called metadata.csv, with other columns each")
+    entries = {str(p.relative_to(source)): p.read_bytes() for p in source.rglob("*.*")}
+    zipped(tmp_path / "x.zip", entries)
+    refused(tmp_path, tmp_path / "x.zip", "several tables called metadata.csv, with other columns")
+
+
+def test_a_data_set_remembers_the_options_it_was_imported_by(tmp_path):
+    labels = table(tmp_path / "t.csv", [(f"{i}.png", "ab"[i % 2], i // 2) for i in range(24)],
+                   ("file", "label", "who"))  # fmt: skip
+    options = dict(group_column="who", split_column="", positive="a")
+    ds = import_dataset(tmp_path / "d", str(flat(tmp_path / "in")), "x", labels=labels, **options)
+    told = {"group-column": "who", "split-column": "", "positive": "a", "labels": "t.csv"}
+    assert report(ds)["options"] == told, "of the table its name, not where it lies"

@@ -15,7 +15,7 @@ from .picture import MAX_BYTES
 
 MAX_ENTRIES = 20_000
 MAX_RATIO, RATIO_MATTERS = 200, 50 * 2**20  # unpacked / packed; bytes below which none is harmful
-MAX_DEPTH = 6
+MAX_DEPTH = 12  # folders around a file; BreaKHis has 8
 DAMAGE = (zipfile.BadZipFile, ZlibError, EOFError, NotImplementedError, UnicodeDecodeError)
 LOCAL_HEADER = 30  # bytes before each entry, at the least
 
@@ -104,10 +104,10 @@ def _refusal(entry: zipfile.ZipInfo, name: str) -> str | None:
     if _printable(name) != name:
         return "a name with control characters"
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return "packed in a way that is not read"
+        return "packed in a way that is not read: zip it with Deflate"
     if entry.file_size > MAX_BYTES:
         return f"larger than the {MAX_BYTES // 2**20} MB allowed"
-    if len(parts) > MAX_DEPTH:
+    if len(parts) - 1 > MAX_DEPTH:
         return f"more than {MAX_DEPTH} folders deep"
     return None
 

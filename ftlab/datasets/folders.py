@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from .items import SPLITS
@@ -79,13 +80,17 @@ def _patients(within: list[list[str]], label: int) -> int | None:
 
 
 def _wrapping(listing: Listing) -> int:
-    """How many folders lie around all that matters: 1 for archive.zip/photos/<class>/..., or 0."""
+    """How many folders lie around all that matters: 1 for archive.zip/photos/<class>/..., or 0.
+
+    A file without a suffix beside the only folder, such as LICENSE or README, does not matter.
+    """
     depth = 0
-    names = [*listing.files, *listing.folders]
     while True:
+        beside = [name for name in listing.files if name.count("/") <= depth]
+        names = [*listing.files.keys() - beside, *listing.folders]
         tops = {name.split("/")[depth] for name in names if name.count("/") >= depth}
-        around = all(name.count("/") > depth for name in listing.files)
+        matters = any(PurePosixPath(name).suffix for name in beside)
         deeper = any(name.count("/") > depth for name in listing.folders)
-        if len(tops) != 1 or not around or not deeper:
+        if len(tops) != 1 or matters or not deeper:
             return depth
         depth += 1

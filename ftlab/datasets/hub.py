@@ -18,8 +18,7 @@ def download(repository: str) -> tuple[Path, bool]:
         BadInput: no such data set, no pictures in files, too large, or no way to reach the hub
             and no copy in the local cache.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         return _fetch(repository), False
@@ -28,16 +27,39 @@ def download(repository: str) -> tuple[Path, bool]:
     except Exception as error:  # no network shows itself in many kinds of exception
         answered = isinstance(error, HfHubHTTPError)
         reason = "answered with an error" if answered else "cannot be reached"
-    try:
-        folder = snapshot_download(
-            repository, repo_type="dataset", allow_patterns=PATTERNS, local_files_only=True
-        )
-    except LocalEntryNotFoundError as error:
-        raise BadInput(
-            f"The Hugging Face hub {reason}, and {repository} is not in the local cache: "
-            "download its files elsewhere and import them as a folder."
-        ) from error
-    return Path(folder), True
+    if folder := _cached(repository):
+        return folder, True
+    raise BadInput(
+        f"The Hugging Face hub {reason}, and {repository} is not in the local cache: "
+        "download its files elsewhere and import them as a folder."
+    )
+
+
+def _cached(repository: str) -> Path | None:
+    """The newest copy in the local cache that holds pictures and lacks none; None without such.
+
+    By its commit, since a download of a commit leaves no name like main to find it by.
+    """
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.file_download import repo_folder_name
+
+    called = repo_folder_name(repo_id=repository, repo_type="dataset")
+    copies = (Path(constants.HF_HUB_CACHE) / called / "snapshots").glob("*/")
+    for copy in sorted(copies, key=lambda folder: folder.stat().st_mtime, reverse=True):
+        try:
+            snapshot_download(
+                repository,
+                repo_type="dataset",
+                revision=copy.name,
+                allow_patterns=PATTERNS,
+                local_files_only=True,
+            )
+        except LocalEntryNotFoundError:
+            continue
+        if any(path.suffix.lower() in SUFFIXES for path in copy.rglob("*")):
+            return copy
+    return None
 
 
 def _fetch(repository: str) -> Path:

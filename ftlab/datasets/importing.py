@@ -104,11 +104,24 @@ def import_dataset(
             readings = _read_all(items, classes, work, listing, progress)
             shutil.rmtree(work / "unpacked", ignore_errors=True)
             manifest, rows = _checked(readings, classes, listing, fractions, seed)
-            store.write(work, {"name": name, **manifest}, rows)
+            told = _options(named, labels, listing, group_pattern, positive)
+            store.write(work, {"name": name, "options": told, **manifest}, rows)
             work.rename(root / name)
     except OSError as error:  # a full disk, a folder that may not be written
         raise BadInput(f"The data set cannot be stored: {error.strerror or error}.") from error
     return store.open_dataset(root, name)
+
+
+def _options(
+    columns: dict, labels: Path | None, listing: Listing, group_pattern, positive
+) -> dict[str, str]:
+    """What was given, by its option on the command line; of a table on disk its name alone."""
+    given = {f"{what}-column": column for what, column in columns.items()}
+    given |= {"group-pattern": group_pattern, "positive": positive}
+    if labels is not None:
+        own = Path(labels).as_posix()
+        given["labels"] = own if own in listing.files else Path(labels).name
+    return {option: value for option, value in given.items() if value is not None}
 
 
 def _read_all(
@@ -188,6 +201,10 @@ def _checked(
     listing.warnings += [*splits.own_warnings(own, split, groups), *judged]
     numbers, warnings = checks.describe(exact, near, labels, split, own_splits=bool(own[0]))
     listing.warnings += [*warnings, *_lost_masks(readings)]
+    _, first, which = np.unique(
+        splits.joined(groups, together), return_index=True, return_inverse=True
+    )
+    groups = groups[first][which]  # copies are one draw for intervals, as a patient's images are
     notes = [note for r in readings for note in r.notes] + listing.notes * len(readings)
     pixels = [r.print.pixels for r in readings]
     recipe = listing.recipe  # processors round now and then a pixel of one drawing differently
@@ -199,6 +216,7 @@ def _checked(
         "seed": seed,
         "fractions": list(fractions),
         "grouped": known > 0,
+        "own_splits": bool(own[0]),
         "duplicates": numbers,
         "notes": _counted(notes),
         "skipped": [{"file": file, "reason": reason} for file, reason in sorted(listing.skipped)],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,13 +41,11 @@ def label_items(
     if labels or any(columns.values()) or not named or (len(named) == 1 and has_table):
         items = tables.items(listing, rows.find(listing, labels), columns)
     else:
-        aside = replace(listing, skipped=list(listing.skipped), warnings=[], notes=[])
+        before = list(listing.skipped)
         items = _from_folders(plain, found, columns["group"] is None and not group_pattern)
-        by_table = _from_own_table(aside, items, columns) if has_table else None
+        by_table = _from_own_table(listing, before, found, items, columns) if has_table else None
         if by_table is not None:
-            items, listing.skipped = by_table, aside.skipped
-            listing.warnings += aside.warnings
-            listing.notes += aside.notes
+            items = by_table
         else:
             tables_left = [name for name in listing.files if is_table(name)]
             listing.skipped += [(name, "the folders give the labels") for name in tables_left]
@@ -91,41 +89,88 @@ def _from_folders(listing: Listing, levels: Levels, grouped: bool) -> list[Item]
     return items
 
 
-def _from_own_table(listing: Listing, by_folder: list[Item], columns: Mapping) -> list[Item] | None:
+def _from_own_table(
+    listing: Listing,
+    skipped: list[tuple[str, str]],
+    levels: Levels,
+    by_folder: list[Item],
+    columns: Mapping,
+) -> list[Item] | None:
     """The images as the source's own table tells of them, where it tells of nearly all; else None.
 
     Where it parts them into the same classes as the folders do, these name the classes, and the
-    table says who is in the images.
+    table says who is in the images. The listing's skipped, warnings and notes grow.
+
+    skipped: what was so before the folders were read, which say nothing where the table rules.
     """
     if columns["label"] == "":
         return None
-    try:
-        found = tables.items(listing, rows.find(listing, None), columns)
-    except BadInput:
-        return None
-    told = {item.name: item for item in found}
-    if len(found) < tables.NEARLY_ALL * len(by_folder):
-        return None
-    pairs = {(item.label, told[item.name].label) for item in by_folder if item.name in told}
-    if not pairs:
+    folded = {item.name: item.label for item in by_folder}
+    told, said = _told(listing, columns, folded)
+    labelled = [item for item in told.values() if item.label]
+    pairs = {(folded[item.name], item.label) for item in labelled if item.name in folded}
+    if not pairs or len(labelled) < tables.NEARLY_ALL * len(by_folder):
         return None
     here, there = (set(names) for names in zip(*pairs, strict=True))
     if len(here) == len(there) == len(pairs):
-        known = all(item.name in told for item in by_folder)
-        if not known or not any(item.groups or item.split or item.masks for item in found):
+        if not any(item.groups or item.split or item.masks for item in told.values()):
             return None
-        both = [(item, told[item.name]) for item in by_folder]
-        found = [replace(of, label=here.label, split=here.split or of.split) for here, of in both]
+        found = _both(by_folder, told, said.warnings)
+        _tell(levels, [i for i in by_folder if i.name not in told or not told[i.name].groups], said)
     elif any(item.split for item in by_folder):
         return None
     else:
+        told, said = _told(listing, columns)
+        if not told:
+            return None
+        found, listing.skipped = list(told.values()), skipped
         folders_named = ", ".join(map(repr, sorted(here)[:3]))
-        listing.warnings.append(
+        said.warnings.append(
             f"The source's table gives the labels, not the folders around the images "
             f'({folders_named}), which part them otherwise: write "" with --label-column to take '
             "the folders."
         )
+    listing.skipped += said.skipped
+    listing.warnings += said.warnings
+    listing.notes += said.notes
     return found
+
+
+def _told(
+    listing: Listing, columns: Mapping, labelled: Collection[str] = ()
+) -> tuple[dict[str, Item], Listing]:
+    """The images of the source's own table, none if it cannot be used; and what is to be said.
+
+    labelled: as `tables.items` has it.
+    """
+    said = replace(listing, skipped=[], warnings=[], notes=[])
+    try:
+        found = tables.items(said, rows.find(listing, None), columns, labelled)
+    except BadInput:
+        found = []
+    return {item.name: item for item in found}, said
+
+
+def _both(by_folder: list[Item], told: Mapping[str, Item], warnings: list[str]) -> list[Item]:
+    """The images in class folders, with what a table says of nearly all of them besides."""
+    both = [(here, told.get(here.name, here)) for here in by_folder]
+    unlisted = sum(here.name not in told for here in by_folder)
+    split = any(of.split and not here.split for here, of in both)
+    if bare := sum(here.name not in told or not of.label for here, of in both):
+        warnings.append(f"{bare} images without a label in the table have that of their folder.")
+    if split and unlisted:  # splits are of all images or of none
+        warnings.append(
+            f"The splits in the table were not kept: {unlisted} images have no row in it."
+        )
+    return [
+        replace(
+            of,
+            label=here.label,
+            groups=of.groups or here.groups,
+            split=here.split or (None if unlisted else of.split),
+        )
+        for here, of in both
+    ]
 
 
 def _tell(levels: Levels, items: list[Item], listing: Listing) -> None:
@@ -136,7 +181,7 @@ def _tell(levels: Levels, items: list[Item], listing: Listing) -> None:
             f"{left} files beside the folders of train and test were left out, those in "
             f"{', '.join(map(repr, levels.beside[:3]))}."
         )
-    if levels.patients:
+    if levels.patients and items:
         some = ", ".join(map(repr, levels.patients[:2]))
         classes = ", ".join(map(repr, sorted({item.label for item in items})[:3]))
         listing.warnings.append(

@@ -48,13 +48,22 @@ def why_not(name: str) -> str | None:
 
 
 def unread(listing: Listing) -> str:
-    """How many files are of kinds that are not read, as a sentence to add to a refusal; or ""."""
+    """How many files are of kinds that are not read, and why most others were left out.
+
+    Returns:
+        Sentences to add to a refusal, each after a space; "" where nothing was skipped.
+    """
     names = [PurePosixPath(name) for name, why in listing.skipped if why.startswith(UNREAD)]
     kinds = Counter("".join(n.suffixes[-2:] if n.suffix == ".gz" else n.suffix) for n in names)
-    if not kinds:
-        return ""
-    said = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(3))
-    return f" Not read were {said}: save their pictures as PNG, JPEG, TIFF or DICOM files."
+    reasons = Counter(why for _, why in listing.skipped if not why.startswith(UNREAD))
+    said = ""
+    if kinds:
+        most = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(3))
+        said += f" Not read were {most}: save their pictures as PNG, JPEG, TIFF or DICOM files."
+    if reasons:
+        most = ", ".join(f"{count} files ({why})" for why, count in reasons.most_common(3))
+        said += f" Left out were {most}."
+    return said
 
 
 def readable(name: str) -> str:

@@ -6,12 +6,15 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+from numpy.lib import format as header
 from PIL import Image
 
 from ..records import BadInput
 from .listing import MAX_UNPACKED, Listing
 
 SPLITS = ("train", "val", "test")
+MAX_IMAGES = 1_000_000  # each becomes a file
+HEADERS = {(1, 0): header.read_array_header_1_0, (2, 0): header.read_array_header_2_0}
 
 
 def write_out(path: Path, work: Path) -> Listing:
@@ -21,7 +24,8 @@ def write_out(path: Path, work: Path) -> Listing:
     (N, 1), for the splits train, val and test, of which train must be there.
 
     Raises:
-        BadInput: not such a file, volumes instead of pictures, or several labels per image.
+        BadInput: not such a file, too many images, volumes instead of pictures, or several labels
+            per image.
     """
     listing = Listing("npz")
     for split, images, labels in _arrays(path):
@@ -39,6 +43,10 @@ def _arrays(path: Path) -> list[tuple[str, np.ndarray, np.ndarray]]:
         with zipfile.ZipFile(path) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > MAX_UNPACKED:
                 raise BadInput(f"{path.name} unpacks to more than the 2 GB allowed.")
+            if (count := _promised(archive)) > MAX_IMAGES:
+                raise BadInput(
+                    f"{path.name} holds {count:,} images, more than the {MAX_IMAGES:,} allowed."
+                )
         with np.load(path, allow_pickle=False) as arrays:
             if "train_images" not in arrays:
                 raise BadInput(
@@ -46,12 +54,26 @@ def _arrays(path: Path) -> list[tuple[str, np.ndarray, np.ndarray]]:
                     "and train_labels are needed (and the same for val and test)."
                 )
             present = [s for s in SPLITS if f"{s}_images" in arrays]
+            if lacking := [f"{s}_labels" for s in present if f"{s}_labels" not in arrays]:
+                raise BadInput(f"{path.name} has no {lacking[0]}, one label for each image.")
             read = [(s, arrays[f"{s}_images"], arrays[f"{s}_labels"]) for s in present]
     except BadInput:
         raise
     except Exception as error:  # a damaged archive, a pickled object, a header that lies
         raise BadInput(f"{path.name} cannot be read as an .npz of plain arrays.") from error
     return [(s, *_checked(images, labels, path.name, s)) for s, images, labels in read]
+
+
+def _promised(archive: zipfile.ZipFile) -> int:
+    """How many images the headers of the arrays tell of, before any array is loaded."""
+    wanted = {f"{split}_images" for split in SPLITS}
+    count = 0
+    for name in archive.namelist():
+        if name.removesuffix(".npy") in wanted:
+            with archive.open(name) as file:
+                shape, *_ = HEADERS[header.read_magic(file)](file)
+            count += sum(shape[:1])  # of a single number, whose shape is (), none
+    return count
 
 
 def _checked(images: np.ndarray, labels: np.ndarray, name: str, split: str):

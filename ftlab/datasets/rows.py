@@ -19,7 +19,8 @@ def find(listing: Listing, labels: Path | None) -> dict[str, Path]:
     """The table that was named, on disk or inside the source, or else the source's own.
 
     Returns:
-        One table under ""; several that have one of the usual names, under the folder of each.
+        One table under ""; several that have one of the usual names, each under its own in the
+        source, since a zip's files lie unpacked under numbers.
     Raises:
         BadInput: there is none, or several that could be meant.
     """
@@ -36,7 +37,7 @@ def find(listing: Listing, labels: Path | None) -> dict[str, Path]:
         if len(found) == 1:
             return {"": listing.files[found[0]]}
         if found:
-            return {name.rpartition("/")[0]: listing.files[name] for name in sorted(found)}
+            return {name: listing.files[name] for name in sorted(found)}
     found = "several CSV tables" if tables else "neither class folders nor a CSV table"
     raise BadInput(
         f"The source holds {found}: put the images in one folder per class, or name a table with "
@@ -51,11 +52,12 @@ def read(tables: Mapping[str, Path]) -> tuple[Rows, list[str], list[str]]:
         BadInput: a table cannot be read, or two have other columns.
     """
     rows, folders, columns = [], [], []
-    for folder, table in tables.items():
+    for name, table in tables.items():
+        folder, _, called = name.rpartition("/")
         found, named = _rows(table)
         if rows and set(named) != set(columns):
             raise BadInput(
-                f"The source holds several tables called {table.name}, with other columns each: "
+                f"The source holds several tables called {called}, with other columns each: "
                 "make them one, beside all images, with a column split of train, val or test."
             )
         rows, folders, columns = [*rows, *found], [*folders, *[folder] * len(found)], named

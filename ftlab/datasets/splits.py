@@ -29,9 +29,7 @@ def divide(
     Raises:
         BadInput: the data set's own splits have no train.
     """
-    _, first, which = np.unique(groups, return_index=True, return_inverse=True)
-    same_group = np.stack([first[which], np.arange(len(groups))], axis=1)
-    together = clusters(np.concatenate([same_group, pairs]), len(groups))
+    together = joined(groups, pairs)
     wanted = dict(zip(NAMES, fractions, strict=True))
     if not own[0]:
         return assign(labels, together, wanted, seed)
@@ -44,6 +42,13 @@ def divide(
         shares = {s: share / sum(carved.values()) for s, share in carved.items()}
         split[train] = assign(labels[train], together[train], shares, seed)
     return split
+
+
+def joined(groups: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """The number of what each image stays with, (N,): all of its group, and all copies of these."""
+    _, first, which = np.unique(groups, return_index=True, return_inverse=True)
+    same_group = np.stack([first[which], np.arange(len(groups))], axis=1)
+    return clusters(np.concatenate([same_group, pairs]), len(groups))
 
 
 def assign(

@@ -227,6 +227,7 @@ def report(dataset: Dataset) -> dict:
     """What a person should know of a data set, JSON-ready: counts, skipped files, warnings."""
     manifest = read_manifest(dataset.folder)
     kept = ("skipped", "warnings", "notes", "duplicates", "source", "seed", "fractions", "hash")
+    since = {"own_splits": False, "options": {}}  # which data sets of old lack
     names = dataset.classes
     counts = {
         split: np.bincount(dataset.labels[dataset.indices(split)], minlength=len(names))
@@ -243,6 +244,7 @@ def report(dataset: Dataset) -> dict:
             split: dict(zip(names, n.tolist(), strict=True)) for split, n in counts.items()
         },
         **{key: manifest[key] for key in kept},
+        **{key: manifest.get(key, other) for key, other in since.items()},
     }
 
 

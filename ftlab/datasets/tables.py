@@ -32,13 +32,16 @@ NEARLY_ALL = 1 - MISSING
 Columns = Mapping[str, str | None]  # what -> the column that says it
 
 
-def items(listing: Listing, tables: Mapping[str, Path], given: Columns) -> list[Item]:
+def items(
+    listing: Listing, tables: Mapping[str, Path], given: Columns, labelled: Collection[str] = ()
+) -> list[Item]:
     """The images that tables name; the listing's skipped, warnings and notes grow.
 
     Args:
         tables: as `rows.find` has them.
         given: the columns for path, label, group, split and mask: None where not named, "" where
             none is to be looked for.
+        labelled: images that have a label without the table: where it gives none, theirs is "".
 
     Raises:
         BadInput: the table, or what a row says, cannot be used.
@@ -69,20 +72,18 @@ def items(listing: Listing, tables: Mapping[str, Path], given: Columns) -> list[
         if not name:
             missing.append((path, SEVERAL if call in images else LACKING))
             continue
-        if not label or label in NO_LABEL:
+        label = "" if label in NO_LABEL else label
+        if not label and name not in labelled:
             listing.skipped.append((path, "it has no label in the table"))
             continue
         item = _item(name, listing.files, label, row, column, mask)
         named[name] = _together(path, named[name], item) if name in named else item
     report(listing, by_name - set(masks) - set(named))
-    unlisted = len(files - by_name - set(masks) - set(named))
+    unlisted = len(files - by_name - set(masks) - set(named) - set(labelled))
     if len(missing) <= MISSING * len(rows):
         listing.skipped.extend(missing)
     else:
-        said = _lost(missing, rows)
-        if not named or unlisted > MISSING * len(named):
-            raise BadInput(f"{said}: is {column['path']!r} the column of paths?")
-        listing.warnings.append(f"{said}.")
+        listing.warnings.append(_lost(missing, rows, column["path"], unlisted, len(named)))
     if unlisted:
         listing.warnings.append(f"{unlisted} images without a row in the table were left out.")
     splits = {} if column["split"] or given["split"] == "" else _folder_splits(listing, named)
@@ -103,13 +104,23 @@ def _folder_splits(listing: Listing, names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _lost(missing: list[tuple[str, str]], rows: Rows) -> str:
+def _lost(
+    missing: list[tuple[str, str]], rows: Rows, column: str | None, unlisted: int, named: int
+) -> str:
+    """What a person should know of many rows without an image.
+
+    Raises:
+        BadInput: many images are without a row as well, or none has one.
+    """
     several = all(why == SEVERAL for _, why in missing)
     what = "is there in several folders" if several else "the source lacks"
-    return (
+    said = (
         f"{len(missing)} of {len(rows)} rows of the table name an image that {what} "
         f"(first {missing[0][0]!r})"
     )
+    if not named or unlisted > MISSING * named:
+        raise BadInput(f"{said}: is {column!r} the column of paths?")
+    return f"{said}."
 
 
 def _item(
@@ -132,11 +143,12 @@ def _item(
 
 def _together(path: str, item: Item, again: Item) -> Item:
     """One image of two rows: of several lesions each may have a row, a group and a mask."""
-    for one, other in ((item.label, again.label), (item.split, again.split)):
+    label = item.label or again.label
+    for one, other in ((label, again.label or label), (item.split, again.split)):
         if one != other:
             raise BadInput(f"{path} is listed as {one!r} and as {other!r}.")
     groups = tuple(dict.fromkeys((*item.groups, *again.groups)))
-    return replace(item, groups=groups, masks=(*item.masks, *again.masks))
+    return replace(item, label=label, groups=groups, masks=(*item.masks, *again.masks))
 
 
 # --- which column says what ---
