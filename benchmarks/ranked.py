@@ -20,7 +20,8 @@ from statistics import fmean
 
 import numpy as np
 
-from ftlab import files, readout, search, studies, training
+from ftlab import files, readout, search, studies
+from ftlab.context import prepare
 from ftlab.lab import Lab
 from ftlab.search import Found
 from ftlab.studies import Cell, Study
@@ -59,7 +60,7 @@ def logme(seen: np.ndarray, labels: np.ndarray) -> float:
 
 def rankings(lab: Lab, study: Study, found: Found) -> dict[str, tuple[dict[int, float], float]]:
     """{way: ({unit: score}, seconds)} of the ways that rank."""
-    context = training.prepare(lab.study_folder(study.name), study, lab.home)
+    context = prepare(lab.study_folder(study.name), study, lab.home)
     began = time.perf_counter()
     images, places, seen = readout.pretrained(context, found.backbone)
     labels, groups = images.labels[places], context.groups["train"][places]

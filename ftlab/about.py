@@ -10,7 +10,7 @@ from itertools import product, takewhile
 from pathlib import Path
 from statistics import fmean
 
-from . import demo, files, studies
+from . import demo, files, search, studies
 from .datasets.sources import PHANTOM
 from .leaderboard import METRIC
 from .records import BadInput, Settings
@@ -90,8 +90,9 @@ def synthetic(study: Study, data: Mapping | None) -> bool:
     return drawn or study.data_hash == demo.HASH
 
 
-def limits(study: Study, board: Mapping, data: Mapping | None) -> list[str]:
+def limits(folder: Path, study: Study, board: Mapping, data: Mapping | None) -> list[str]:
     """What to read a study's numbers with, one sentence each."""
+    also = _chosen_too(folder, study)
     seeds = sorted({len(row["seeds"]) for row in board["rows"]})
     said = []
     if synthetic(study, data):
@@ -100,12 +101,12 @@ def limits(study: Study, board: Mapping, data: Mapping | None) -> list[str]:
         grid = ", ".join(f"{rate:g}" for rate in tuning["grid"])
         said.append(
             f"Learning rates were {board['rates']}. The grid is {grid}, chosen from on validation "
-            f"with seed {tuning['seed']}; nothing else was tuned."
+            f"with seed {tuning['seed']}; {also or 'nothing else was tuned'}."
         )
     else:
         said.append(
             "Learning rates were not tuned: a strategy may do better at another rate than at the "
-            "one it was given. Nothing else was tuned, either."
+            f"one it was given; {also or 'nothing else was tuned, either'}."
         )
     if seeds and seeds[0] < 5:
         few = "There is one seed" if seeds[0] == 1 else f"There are {seeds[0]} seeds"
@@ -130,23 +131,33 @@ def limits(study: Study, board: Mapping, data: Mapping | None) -> list[str]:
     return said
 
 
+def _chosen_too(folder: Path, study: Study) -> str:
+    """What validation chose besides epochs and rates; "" where it is nothing."""
+    searched = files.read_json(folder / search.NAME)
+    said = [f"the unit of {searched['strategy']}"] if searched else []
+    if any(name.endswith("soup_greedy") for name in study.strategies):
+        said.append("what a greedy soup is made of")
+    return f"{' and '.join(said)} was chosen on validation, too" if said else ""
+
+
 def commands(study: Study, data: Mapping | None, averages: Sequence[str] = ()) -> list[str]:
     """The command lines that ask the same again.
 
     Args:
         averages: strategies of runs that were averaged of others, which no training makes.
     """
-    source, options = "SOURCE", ""
+    source, options = "SOURCE", []
     if data:
-        options = f" --seed {data['seed']} --fractions {_listed(data['fractions'])}"
+        options = ["--seed", str(data["seed"]), "--fractions", _listed(data["fractions"])]
+        for option, value in data["options"].items():
+            options += [f"--{option}", value]
         if synthetic(study, data):
             each = data["images"] // len(data["classes"])
-            source, options = data["source"], f" --per-class {each}{options}"
+            source, options = data["source"], ["--per-class", str(each), *options]
     elif study.data_hash == demo.HASH:
-        listed = _listed(demo.FRACTIONS)
-        options = f" --per-class {demo.PER_CLASS} --seed {demo.SEED} --fractions {listed}"
-        source = demo.SOURCE
-    first = f"python -m ftlab import {source} {study.data}{options}"
+        options = ["--per-class", str(demo.PER_CLASS), "--seed", str(demo.SEED)]
+        source, options = demo.SOURCE, [*options, "--fractions", _listed(demo.FRACTIONS)]
+    first = _line("import", source, study.data, *options)
     trained = [name for name in study.strategies if name not in averages]
     asked = _settings(study.settings)
     if study.weights["kind"] != "pretrained":
@@ -185,6 +196,16 @@ def _settings(settings: Settings) -> list[str]:
 
 def _listed(values: Sequence) -> str:
     return ",".join(f"{value:g}" for value in values)
+
+
+def settings_text(settings: Mapping) -> str:
+    """The settings of a study in words, but for the rate, which is each strategy's."""
+    given = {k: v for k, v in settings.items() if v is not None and k != "lr"}
+    said = {True: "on", False: "off"}
+    return ", ".join(
+        f"{name.replace('_', ' ')} {said[value] if isinstance(value, bool) else value}"
+        for name, value in given.items()
+    )
 
 
 def data_report(lab, study: Study) -> dict | None:

@@ -43,7 +43,8 @@ class Features:
     """A split as a network's unit `after` leaves it: what `Split` is for pixels.
 
     array: (n, F) pooled features where every unit is frozen, else (n, F, h, w), or (n, h, w, F)
-    where the network keeps channels last; bfloat16 as the int16 of its bits.
+    where the network keeps channels last; bfloat16 as the int16 of its bits. seconds: that it took
+    to compute them, whoever did.
     """
 
     array: np.ndarray
@@ -51,6 +52,7 @@ class Features:
     after: int
     channels_last: bool
     bfloat16: bool
+    seconds: float
 
     def __len__(self) -> int:
         return len(self.labels)

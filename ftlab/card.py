@@ -48,6 +48,9 @@ probs = session.run(["probabilities"], {"images": x})[0][0]
 print(dict(zip(about["classes"], probs.tolist())))""",
 }
 
+ONE_SEED = "so does that of the strategy, since there is one seed: what another would give is not"
+ONE_SEED += " known"
+
 
 def card(lab: Lab, name: str, run: str | None = None, format: str | None = None) -> str:
     """The model card of a finished run.
@@ -77,7 +80,7 @@ def card(lab: Lab, name: str, run: str | None = None, format: str | None = None)
         _data(study, data, drawn),
         _training(question, origin, result),
         _scores(folder, cell, result, row, study.classes),
-        _limits(study, board, data, cell),
+        _limits(folder, study, board, data, cell),
         _use(study, cell, format),
     ]
     return f"---\n{front}\n---\n\n" + "\n".join("\n".join(part) + "\n" for part in parts)
@@ -160,7 +163,8 @@ def _data(study, data: Mapping | None, drawn: bool) -> Iterator[str]:
         yield "It was not on the machine that wrote this card, so its numbers are not here.\n"
         return
     grouped = "by patient or group" if data["groups"] else "image by image: groups are not known"
-    yield f"It was split {grouped}.\n"
+    own = "It came with splits of its own; what these lack was made"
+    yield f"{own if data['own_splits'] else 'It was split'} {grouped}.\n"
     yield from _table(
         ["class", *data["splits"]],
         [
@@ -176,11 +180,9 @@ def _training(question: Mapping, origin: Mapping, result: Mapping) -> Iterator[s
     yield "## Training\n"
     yield f"- It began with {safe(origin['text'])}."
     yield f"- Who learns when: {safe(console.plan_text(question['plan']))}."
-    yield (
-        f"- {settings['size']} x {settings['size']} pixels, batch {settings['batch']}, "
-        f"{settings['optimizer']}, {settings['schedule']} schedule, augmentation "
-        f"{settings['augment']}, {settings['precision']}."
-    )
+    yield f"- The study's settings: {safe(about.settings_text(settings))}."
+    if knobs := ", ".join(f"{name} {value}" for name, value in question["knobs"].items()):
+        yield f"- Of the strategy: {safe(knobs)}."
     if not question.get("derived"):
         yield (
             f"- Kept was the epoch best on validation ({settings['select'].replace('_', ' ')}): "
@@ -193,9 +195,11 @@ def _scores(folder, cell, result: Mapping, row: Mapping, classes: Sequence[str])
     test = runs.predictions(folder / cell.name)
     groups = statistics.clusters(test["group"])
     yield "## Test results\n"
+    seeds = len(row["seeds"])
+    more = f"that of the strategy, over {seeds} seeds, knows seeds too" if seeds > 1 else ONE_SEED
     yield (
         f"On {len(test['y_true'])} test images, read once. The interval of this run knows the test "
-        f"images only; that of the strategy, over {len(row['seeds'])} seeds, knows seeds too.\n"
+        f"images only; {more}.\n"
     )
     lines = []
     for own, (_, said) in INDEX.items():
@@ -217,10 +221,10 @@ def _scores(folder, cell, result: Mapping, row: Mapping, classes: Sequence[str])
     )
 
 
-def _limits(study, board: Mapping, data: Mapping | None, cell) -> Iterator[str]:
+def _limits(folder, study, board: Mapping, data: Mapping | None, cell) -> Iterator[str]:
     yield "## Limits\n"
     yield f"- What the study found: {safe(board['verdicts'][cell.backbone])}"
-    yield from (f"- {safe(line)}" for line in about.limits(study, board, data))
+    yield from (f"- {safe(line)}" for line in about.limits(folder, study, board, data))
     yield ""
 
 

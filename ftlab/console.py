@@ -12,6 +12,7 @@ from contextlib import contextmanager
 # Characters by which a name could order a terminal about, or turn the text around it.
 ORDERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 LOOKS = {"energy": "inside %", "pointing": "peak inside %", "road": "ROAD"}  # scores of maps
+FEW_SEEDS = "Fewer than five seeds: no p-values, and differences not corrected for their number."
 SAY_TIME_SECONDS = 30.0  # between two estimates of the time left, where there is no bar
 
 
@@ -19,8 +20,7 @@ def emit(record: Mapping | list) -> None:
     """One JSON document (or event) on one line of standard output."""
     from .files import plain
 
-    sys.stdout.write(json.dumps(plain(record), allow_nan=False) + "\n")
-    sys.stdout.flush()
+    print(json.dumps(plain(record), allow_nan=False), flush=True)
 
 
 def say(text: str = "", err: bool = False) -> None:
@@ -135,10 +135,11 @@ def leaderboard(answer: Mapping) -> None:
     if board["rows"]:
         table(rows, columns)
         say(f"Test set, mean over seeds with 95 % intervals; learning rates {_rates(board)}.")
-    failed = [row for row in answer["runs"] if row["state"] == "failed"]
-    for row in failed:
-        say(f"{row['run']} failed: {row['reason']}")
+    if any(row["to_full"] and not row["to_full"]["corrected"] for row in board["rows"]):
+        say(FEW_SEEDS)
     for row in answer["runs"]:
+        if row["state"] == "failed":
+            say(f"{row['run']} failed: {row['reason']}")
         if "note" in row:
             say(f"{row['run']}: {row['note']}.")
     for backbone, verdict in board["verdicts"].items():

@@ -29,7 +29,7 @@ from .batches import Features, Images, Split, View
 from .folding import folded
 from .records import Phase, Settings
 
-FORMAT = 2
+FORMAT = 3
 BUDGET_BYTES = 8 * 2**30  # of all files; one that would be larger than half of it is not made
 FREE_SHARE = 0.5  # of the disk's free space that a new file may take
 ASK_SECONDS = 0.05  # between two looks whether another process has made them
@@ -171,7 +171,7 @@ def _passes(
 
 def _write(cache: Path, keys: dict[int, str], network, split, settings, stop) -> dict[int, Path]:
     """Compute the features of a whole split, each depth's into a file of its own; their paths."""
-    arrays, paths = {}, {}
+    arrays, kinds, began = {}, {}, time.perf_counter()
     with contextlib.ExitStack() as stack:
         unfinished = {
             depth: stack.enter_context(files.unfinished(cache / key)) for depth, key in keys.items()
@@ -184,12 +184,13 @@ def _write(cache: Path, keys: dict[int, str], network, split, settings, stop) ->
                 if depth not in arrays:
                     shape = (len(split), *rows.shape[1:])
                     arrays[depth] = files.new_array(unfinished[depth], rows.dtype, shape)
-                    paths[depth] = cache / f"{keys[depth]}.{kind}.npy"
+                    kinds[depth] = kind
                 arrays[depth][part] = rows
-        for depth, array in arrays.items():
+        for array in arrays.values():
             array.flush()
-            unfinished[depth].replace(paths[depth])
-    return paths
+        ms = round(1000 * (time.perf_counter() - began))
+        names = {depth: f"{keys[depth]}.{kinds[depth]}-{ms}ms.npy" for depth in keys}
+        return {d: unfinished[d].replace(cache / name) for d, name in names.items()}
 
 
 def _plain(rows: Tensor) -> tuple[np.ndarray, str]:
@@ -202,9 +203,9 @@ def _plain(rows: Tensor) -> tuple[np.ndarray, str]:
 
 
 def _open(path: Path, split, units: int) -> Features:
-    last, short = path.name.split(".")[1].split("-")
-    array = np.load(path, mmap_mode="r")
-    return Features(array, split.labels, units, last == "last", short == "bf16")
+    last, short, ms = path.name.split(".")[1].split("-")
+    array, seconds = np.load(path, mmap_mode="r"), int(ms.removesuffix("ms")) / 1000
+    return Features(array, split.labels, units, last == "last", short == "bf16", seconds)
 
 
 def _make_room(cache: Path, size: int) -> None:

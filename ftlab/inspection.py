@@ -25,10 +25,11 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor
 
-from . import backbones, datasets, files, prediction, studies, training, weights
+from . import backbones, datasets, files, prediction, studies, weights
 from . import device as devices
 from .backbones import Network
 from .batches import Split, batches
+from .context import splits
 from .records import BadInput
 from .similarity import KEEP, LEAST, Kernels, Moments, gram, svcca
 from .studies import Study
@@ -231,7 +232,7 @@ def pictures_of(home: Path, study: Study, data: str | None = None) -> dict[str, 
     Raises:
         BadInput: the data set is not on this machine, or the study's own has changed.
     """
-    return training.splits(data_of(home, study, data), study.settings)
+    return splits(data_of(home, study, data), study.settings)
 
 
 def data_of(home: Path, study: Study, data: str | None = None) -> datasets.Dataset:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
 
-    from .training import Context
+    from .context import Context
 
 FORK = multiprocessing.get_context("fork")
 MOST = 4

@@ -13,13 +13,13 @@ import time
 import numpy as np
 import torch
 
-from . import arithmetic, backbones, files, metrics, search
+from . import backbones, files, metrics, search
 from . import device as devices
 from .backbones import Network
 from .batches import Split, batches
+from .context import Context
 from .records import Settings
 from .studies import Cell
-from .training import Context
 
 IMAGES = 2000  # of training, drawn once, where there are more
 FOLDS = 5
@@ -41,7 +41,7 @@ def pretrained(context: Context, backbone: str) -> tuple[Split, np.ndarray, list
     theta0 = context.theta0(Cell(backbone, "full", study.seeds[0]))
     network = backbones.build(backbone, len(study.classes), theta0)
     network.to(context.device, memory_format=torch.channels_last)
-    settings = arithmetic.settled(study.settings, backbone, context.cache)
+    settings = context.settings(backbone)
     train = context.splits["train"]
     few = _some(train.labels)
     return train, few, features(network, train, few, settings)

@@ -172,6 +172,6 @@ class Epoch:
     lrs: Mapping[str, float]  # by stage; under a rate rule, the mean over its tensors
     train_loss: float
     val: Mapping[str, float]  # loss, accuracy, balanced_accuracy, average_precision
-    seconds: float
+    seconds: float  # those of its features included, whoever computed them
     best: bool = False
     rates: Mapping[str, float] = field(default_factory=dict)  # by tensor, where a rate rule ran

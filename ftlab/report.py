@@ -61,7 +61,7 @@ def look_up(lab: Lab, name: str) -> Found:
         origins=origins,
         hard=[_hard(lab, study, image) for image in _most(evidence)],
         cuts=lab.cuts(name) if search.read(folder, study) else None,
-        limits=about.limits(study, answer["leaderboard"], data),
+        limits=about.limits(folder, study, answer["leaderboard"], data),
         commands=about.commands(study, data, derived),
         not_a_device=about.NOT_A_DEVICE,
         version=__version__,

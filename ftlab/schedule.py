@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
@@ -12,7 +13,7 @@ from . import lanes, presence, runs, search, studies, tuning
 from .studies import Cell, Study, cells, read
 
 if TYPE_CHECKING:
-    from .training import Context
+    from .context import Context
 
 NEWS_SECONDS = 0.2  # to wait for news of companions before asking again whether to stop
 
@@ -28,13 +29,17 @@ def work(folder: Path, home: Path, stop: Callable[[], bool]) -> Iterator[dict]:
         home: the folder that holds data/ and cache/.
         stop: asked before every step; once true, whole epochs are kept and the work ends.
     """
-    from . import training  # torch is imported only where something trains
+    from .context import prepare  # and with it torch, only where something trains
 
     with presence.lock(folder):
         (folder / "error.txt").unlink(missing_ok=True)
-        context = training.prepare(folder, read(folder), home)
+        context = prepare(folder, read(folder), home)
         board = lanes.Board(folder, context.study, _ready)
-        side_by_side = lanes.number(context, _left(folder, context.study))
+        left = _left(folder, context.study)
+        for backbone in {cell.backbone for cell in left}:
+            with contextlib.suppress(Exception):  # its runs will say in words what is wrong
+                context.settings(backbone)  # before there are lanes, in which it could differ
+        side_by_side = lanes.number(context, left)
         with lanes.company(context, board, side_by_side):
             while True:
                 yield from _train(context, board, stop)

@@ -83,11 +83,12 @@ def fit(
             if local == 0 and not phase.keep_moments:
                 moments.clear()
             _seed(seed, number, local)
-            began = time.perf_counter()
             shown = seen(train, settings, seed, first + local)
             wanted = {shown.number: shown, "val": val}
             if not _prepare(inputs, wanted, network, plan.phases[number:], settings, cache, stop):
                 return
+            made = 0.0 if number else _making(inputs, shown, local, settings)
+            began = time.perf_counter()
             pieces = 2 if halved_from is not None and first + local >= halved_from else 1
             how = settings, start, moments, pieces, stop
             if not (trained := _epoch(network, phase, local, inputs[shown.number], *how)):
@@ -96,7 +97,7 @@ def fit(
             values = validate(network, inputs["val"], settings)
             _must_be_finite(loss, values, phase)
             best = _is_best(values, history, settings)
-            seconds = time.perf_counter() - began
+            seconds = made + time.perf_counter() - began
             epoch = Epoch(number, first + local, lrs, loss, values, seconds, best, multipliers)
             history.append(epoch)
             yield epoch
@@ -112,6 +113,17 @@ def _prepare(inputs, wanted, network, phases, settings, cache, stop) -> bool:
         except Stopped:
             return False
     return True
+
+
+def _making(inputs, shown, epoch, settings) -> float:
+    """Seconds that the features took which an epoch of a plan's first phase is the first to use.
+
+    They count in each run alike, whether it found them or made them, as if it were alone. What
+    later phases use came by in the same pass.
+    """
+    new = [inputs["val"]] if epoch == 0 else []
+    new += [inputs[shown.number]] if epoch < (settings.views or 1) else []
+    return sum(each.seconds for each in new if each.after)
 
 
 def validate(network: Network, images: Images, settings: Settings) -> dict[str, float]:

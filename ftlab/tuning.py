@@ -64,13 +64,16 @@ def report(folder: Path, study: Study) -> dict | None:
     None without --lr auto. A configuration is one strategy on one backbone at one rate of the grid.
     Seconds are those of training and validation, all configurations together. given: strategies
     whose rate was not tuned, since it was given. chosen: of how many a rate is chosen; largest: of
-    how many of these it is the largest of the grid, so that a larger one might do better.
+    how many of these it is the largest of the grid, so that a larger one might do better; smallest:
+    likewise. What was averaged of other runs has their rates and chose none.
     """
     from .studies import cells
 
     if study.settings.lr != "auto":
         return None
-    leaders = [cell for cell in cells(study) if cell == first(study, cell)]
+    firsts = [cell for cell in cells(study) if cell == first(study, cell)]
+    runs = {cell: files.read_json(cell.folder(folder) / "run.json") or {} for cell in firsts}
+    leaders = [cell for cell in firsts if "derived" not in runs[cell]]
     own = [cell for cell in leaders if not candidates(study, cell)]
     rates = [
         chosen_lr(folder, study, cell)
@@ -88,6 +91,7 @@ def report(folder: Path, study: Study) -> dict | None:
         "given": list(dict.fromkeys(cell.strategy for cell in own)),
         "chosen": len(rates),
         "largest": rates.count(GRID[-1]),
+        "smallest": rates.count(GRID[0]),
     }
 
 
@@ -101,9 +105,10 @@ def words(found: dict | None) -> str:
 
 def edge(found: dict | None) -> str:
     """A caution where the grid ends too soon for what it found; "" where it does not."""
-    if not found or not found["largest"]:
-        return ""
-    return (
-        f"for {found['largest']} of {found['chosen']} the grid's largest rate was best, so a "
-        "larger one might do better"
-    )
+    said = [
+        f"for {found[end]} of {found['chosen']} the grid's {end} rate was best, so a {beyond} one "
+        "might do better"
+        for end, beyond in (("largest", "larger"), ("smallest", "smaller"))
+        if found and found[end]
+    ]
+    return "; ".join(said)

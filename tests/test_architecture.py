@@ -70,6 +70,7 @@ HEAVY_HERE |= {
     "folding",
     "augment",
     "device",
+    "context",
     "training",
     "prediction",
     "estimate",

@@ -94,3 +94,6 @@ def test_a_run_records_its_precision_and_keeps_it_when_it_is_resumed(clock, tmp_
     assert files.read_json(run / "run.json")["settings"]["precision"] == "bfloat16"
     assert runs.state(run, None, False) == "finished" and len(runs.diary(run)) == 3
     assert files.read_json(folder / "study.json")["settings"]["precision"] == "auto"
+    work(tmp_path, ask(tmp_path, seeds=(0, 1), settings=replace(ASKED, epochs=3)))
+    later = files.read_json(folder / "full-test_resnet-s1" / "run.json")
+    assert later["settings"]["precision"] == "bfloat16", "paired runs compute alike"

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import re
 import time
 from dataclasses import replace
 
@@ -96,6 +97,18 @@ def test_the_frozen_units_are_those_before_the_first_that_learns():
     assert counts["full"] == [0] and counts["linear_probe"] == [5] and counts["lp_ft"] == [5, 0]
     assert counts["gradual_last_first"] == sorted(counts["gradual_last_first"], reverse=True)
     assert set(counts["gradual_first_last"]) == {0}
+
+
+def test_what_features_took_counts_in_every_run_that_uses_them_once(tmp_path):
+    plan = write_plan("linear_probe", tiny_network().layout(), 3)
+    list(fit(tiny_network(), plan, TRAIN, VAL, SETTINGS, 0, cache=tmp_path))
+    for file in tmp_path.glob("*.npy"):
+        file.rename(re.sub(r"\d+ms", "50000ms", str(file)))
+    epochs = list(fit(tiny_network(), plan, TRAIN, VAL, SETTINGS, 1, cache=tmp_path))
+    assert [epoch.seconds > 50 for epoch in epochs] == [True, False, False]
+    assert 100 < epochs[0].seconds < 150
+    resumed = fit(tiny_network(), plan, TRAIN, VAL, SETTINGS, 1, cache=tmp_path, history=epochs[:1])
+    assert all(epoch.seconds < 50 for epoch in resumed)
 
 
 @pytest.mark.parametrize(

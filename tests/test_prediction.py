@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from tiny import QUICK, ask, bands, test_files, trained
 
-from ftlab import backbones, files, metrics, prediction, runs, studies, train, training, weights
+from ftlab import backbones, files, metrics, prediction, runs, studies, train, weights
+from ftlab.context import prepare
 from ftlab.lab import Lab
 from ftlab.records import BadInput
 from ftlab.strategies import STRATEGIES
@@ -54,7 +55,7 @@ def test_predicting_a_test_file_gives_what_test_npz_holds(study):
 
 def test_a_restored_network_gives_the_test_probabilities_in_the_same_bits(study):
     home, folder = study
-    context = training.prepare(folder, studies.read(folder), home)
+    context = prepare(folder, studies.read(folder), home)
     for cell in finished(folder):
         network, _ = prediction.restore(folder / cell.name, home / "cache")
         network.to(memory_format=torch.channels_last)
@@ -121,7 +122,7 @@ def test_test_metrics_are_those_of_the_saved_predictions(study):
 
 def test_two_classes_report_the_point_chosen_on_validation_beside_one_half(study):
     home, folder = study
-    context = training.prepare(folder, studies.read(folder), home)
+    context = prepare(folder, studies.read(folder), home)
     for cell in finished(folder)[:3]:
         result = files.read_json(folder / cell.name / "result.json")
         if len(studies.read(folder).classes) > 2:

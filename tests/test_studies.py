@@ -11,6 +11,7 @@ import pytest
 from tiny import QUICK, answer_bits, ask, bands, states, trained, work
 
 from ftlab import files, leaderboard, presence, runs, schedule, studies, train, training, tuning
+from ftlab.context import splits
 from ftlab.lab import Lab
 from ftlab.records import BadInput, Question
 
@@ -128,8 +129,8 @@ def test_train_per_class_leaves_so_many_images_of_each_class_and_all_of_val_and_
     from ftlab.datasets import open_dataset
 
     data = open_dataset(home / "data", "bands")
-    whole = training.splits(data, QUICK)
-    few = training.splits(data, replace(QUICK, train_per_class=4))
+    whole = splits(data, QUICK)
+    few = splits(data, replace(QUICK, train_per_class=4))
     assert sorted(few["train"].labels.tolist()) == [0] * 4 + [1] * 4
     assert set(few["train"].rows) < set(whole["train"].rows)
     assert all((few[s].rows == whole[s].rows).all() for s in ("val", "test"))
@@ -291,7 +292,8 @@ def test_what_tuning_cost_is_reported(home, tuned):
     seconds = [r["seconds"] for r in map(files.read_json, folder.glob("tuning/*/result.json"))]
     report = {"grid": tuning.GRID, "seed": 0, "configurations": 6, "failed": 0, "given": []}
     chosen = [files.read_json(folder / run / "run.json")["knobs"]["lr"] for run in (FULL, PROBE)]
-    report |= {"chosen": 2, "largest": chosen.count(tuning.GRID[-1])}
+    ends = {"largest": tuning.GRID[-1], "smallest": tuning.GRID[0]}
+    report |= {"chosen": 2} | {end: chosen.count(rate) for end, rate in ends.items()}
     assert board["rates"].startswith("tuned on the same grid for all")
     assert board["tuning"] == {**report, "seconds": pytest.approx(sum(seconds))}
     assert "tuned on the same grid for all" in str(board["verdicts"])
@@ -397,5 +399,8 @@ def test_a_rate_that_was_given_is_not_called_tuned_and_the_grids_end_is_told(hom
     assert board["tuning"]["given"] == ["full"] and board["tuning"]["chosen"] == 1
     assert board["tuning"]["largest"] == at_the_end
     caution = "for 1 of 1 the grid's largest rate was best, so a larger one might do better"
-    assert tuning.edge({"largest": 1, "chosen": 1}) == caution and not tuning.edge(None)
+    assert tuning.edge({"largest": 1, "smallest": 0, "chosen": 1}) == caution
+    below = "for 2 of 3 the grid's smallest rate was best, so a smaller one might do better"
+    assert tuning.edge({"largest": 1, "smallest": 2, "chosen": 3}).endswith(f"better; {below}")
+    assert not tuning.edge(None) and not tuning.edge({"largest": 0, "smallest": 0, "chosen": 1})
     assert (caution in board["rates"]) == at_the_end

@@ -8,6 +8,7 @@ import re
 import sys
 import zipfile
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -206,6 +207,31 @@ def test_a_card_is_read_by_the_hubs_client_and_says_the_leaderboards_numbers(lab
     assert answer["leaderboard"]["verdicts"][TINY].split(",")[0] in text
 
 
+def test_a_card_says_of_one_seed_of_settings_and_of_splits_what_is_so(lab, monkeypatch):
+    found = deepcopy(lab.answer(lab.study_folder("bands")))
+    for row in found["leaderboard"]["rows"]:
+        row["seeds"] = row["seeds"][:1]
+    monkeypatch.setattr(Lab, "answer", lambda lab, folder: found)
+    own = {**lab.check("bands"), "own_splits": True}
+    monkeypatch.setattr(Lab, "check", lambda lab, name: own)
+    text = lab.card("bands", _run("full"))
+    assert "what another would give is not known" in text and "over 1 seeds" not in text
+    assert "flips off" in text and "augment none" in text and "- Of the strategy: lr" in text
+    assert "It came with splits of its own" in text
+
+
+def test_what_validation_chose_besides_is_among_the_limits(lab, tmp_path):
+    study, board = studies.read(lab.study_folder("bands")), {"rows": [], "tuning": None}
+    files.write_json(tmp_path / "search.json", {"strategy": "truncated"})
+    chosen = "the unit of truncated was chosen on validation, too"
+    assert chosen in " ".join(about.limits(tmp_path, study, board, None))
+    soups = replace(study, strategies=("full", "soup_uniform", "soup_greedy"))
+    greedy = "the unit of truncated and what a greedy soup is made of was chosen on validation, too"
+    assert greedy in " ".join(about.limits(tmp_path, soups, board, None))
+    (tmp_path / "search.json").unlink()
+    assert "nothing else was tuned" in " ".join(about.limits(tmp_path, study, board, None))
+
+
 def test_the_lines_of_a_card_load_the_file_it_tells_of(lab, tmp_path, monkeypatch, capsys):
     from PIL import Image
 
@@ -305,11 +331,15 @@ def test_a_report_shows_data_limits_commands_images_and_maps(lab, page):
 def test_a_drawn_data_set_is_drawn_again_by_the_command_that_is_given(lab):
     study = studies.read(lab.study_folder("bands"))
     told = {"source": "phantom:dermoscopy", "seed": 4, "fractions": [0.5, 0.25, 0.25]}
-    first, _ = about.commands(study, {**told, "images": 36, "classes": dict.fromkeys("abc", 12)})
+    told |= {"options": {}, "images": 36, "classes": dict.fromkeys("abc", 12)}
+    first, _ = about.commands(study, told)
     draws = "--per-class 12 --seed 4 --fractions 0.5,0.25,0.25"
     assert first == f"python -m ftlab import phantom:dermoscopy bands {draws}"
     given = lab.check("bands")
     options = f"--seed {given['seed']} --fractions 0.64,0.16,0.2"
+    assert about.commands(study, given)[0] == f"python -m ftlab import SOURCE bands {options}"
+    given |= {"options": {"labels": "t.csv", "split-column": "", "group-pattern": "p[0-9]+"}}
+    options += " --labels t.csv --split-column '' --group-pattern 'p[0-9]+'"
     assert about.commands(study, given)[0] == f"python -m ftlab import SOURCE bands {options}"
 
 

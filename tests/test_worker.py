@@ -167,8 +167,10 @@ def train(context, cell, stop):
     files.write_json(cell.folder(folder) / "result.json", {"selected": 1.0, "seconds": 0.0})
     yield {"event": "finished", "run": cell.name}
 
-ftlab.training = sys.modules["ftlab.training"] = types.ModuleType("ftlab.training")
-ftlab.training.prepare, ftlab.training.train = prepare, train
+for name, own in {"context": {"prepare": prepare}, "training": {"train": train}}.items():
+    module = sys.modules[f"ftlab.{name}"] = types.ModuleType(f"ftlab.{name}")
+    vars(module).update(own)
+    setattr(ftlab, name, module)
 sys.exit(worker.main(Path(sys.argv[1])))
 """
 

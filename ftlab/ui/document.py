@@ -12,7 +12,7 @@ from html import escape as esc
 
 import numpy as np
 
-from ..studies import Study
+from .. import about
 from . import board, chapters, checkup, drawing, words
 from .charts import rates
 from .keeping import Found, facts, heading, table
@@ -60,7 +60,7 @@ def _question(found: Found) -> Iterator[str]:
             "strategies": ", ".join(study.strategies),
             "seeds": ", ".join(map(str, study.seeds)),
             "learning rates": rates(board_).removeprefix("learning rates "),
-            "settings": _settings(study),
+            "settings": about.settings_text(asdict(study.settings)),
             **{
                 f"knobs of {strategy}": ", ".join(f"{k} {v}" for k, v in knobs.items())
                 for strategy, knobs in study.knobs.items()
@@ -73,15 +73,6 @@ def _question(found: Found) -> Iterator[str]:
             f"{name} began with": f"{origin['text']}; checksum (SHA-256) {sums[name]}"
             for name, origin in found.origins.items()
         }
-    )
-
-
-def _settings(study: Study) -> str:
-    given = {k: v for k, v in asdict(study.settings).items() if v is not None and k != "lr"}
-    said = {True: "on", False: "off"}
-    return ", ".join(
-        f"{name.replace('_', ' ')} {said[value] if isinstance(value, bool) else value}"
-        for name, value in given.items()
     )
 
 
