@@ -55,10 +55,7 @@ TERMS = {  # one sentence each; tabs show them on hover, on focus and in the lis
         "A saliency map: where the last feature maps push the explained class up, weighted by "
         "the gradients of its score (Selvaraju et al. 2017)."
     ),
-    "group": (
-        "Images of one patient, lesion or video. Splits that are made here never part a group; "
-        "those that a data set brings may."
-    ),
+    "group": "Images of one patient, lesion or video, which splits that are made here never part.",
     "head": "The new linear classifier on top of the backbone.",
     "learning rate": (
         "How far the weights move per training step: what has none is frozen, and what is shown is "
