@@ -48,9 +48,6 @@ probs = session.run(["probabilities"], {"images": x})[0][0]
 print(dict(zip(about["classes"], probs.tolist())))""",
 }
 
-ONE_SEED = "so does that of the strategy, since there is one seed: what another would give is not"
-ONE_SEED += " known"
-
 
 def card(lab: Lab, name: str, run: str | None = None, format: str | None = None) -> str:
     """The model card of a finished run.
@@ -196,11 +193,11 @@ def _scores(folder, cell, result: Mapping, row: Mapping, classes: Sequence[str])
     groups = statistics.clusters(test["group"])
     yield "## Test results\n"
     seeds = len(row["seeds"])
-    more = f"that of the strategy, over {seeds} seeds, knows seeds too" if seeds > 1 else ONE_SEED
-    yield (
-        f"On {len(test['y_true'])} test images, read once. The interval of this run knows the test "
-        f"images only; {more}.\n"
-    )
+    known = "There is one seed, so both intervals know the test images only."
+    if seeds > 1:
+        known = "The interval of this run knows the test images only; that of the strategy, over "
+        known += f"{seeds} seeds, knows seeds too."
+    yield f"On {len(test['y_true'])} test images, read once. {known}\n"
     lines = []
     for own, (_, said) in INDEX.items():
         if own in WITH_INTERVAL:
