@@ -68,7 +68,7 @@ def main(
 ) -> None:
     if child:
         return print(json.dumps(work(backbones, seconds)))
-    print("| | a step, ms | | a pass, ms | | faults of a step | | most MiB | |")
+    print("| | a step, ms | | a pass, ms | | page faults of a step | | most MiB | |")
     print("|---|---|---|---|---|---|---|---|---|")
     for backbone in backbones.split(","):
         command = [sys.executable, __file__, "--child", "--backbones", backbone]

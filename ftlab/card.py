@@ -193,11 +193,12 @@ def _scores(folder, cell, result: Mapping, row: Mapping, classes: Sequence[str])
     groups = statistics.clusters(test["group"])
     yield "## Test results\n"
     seeds = len(row["seeds"])
-    known = "There is one seed, so both intervals know the test images only."
-    if seeds > 1:
-        known = "The interval of this run knows the test images only; that of the strategy, over "
-        known += f"{seeds} seeds, knows seeds too."
-    yield f"On {len(test['y_true'])} test images, read once. {known}\n"
+    other = f"that of the strategy, over {seeds} seeds, knows seeds too"
+    other = other if seeds > 1 else "so does that of the strategy, which has one seed"
+    yield (
+        f"On {len(test['y_true'])} test images, read once. The interval of this run knows the test "
+        f"images only; {other}.\n"
+    )
     lines = []
     for own, (_, said) in INDEX.items():
         if own in WITH_INTERVAL:

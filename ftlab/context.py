@@ -49,9 +49,9 @@ class Context:
         """The study's, with the precision in which all its runs of a backbone compute."""
         settings = self.study.settings
         if backbone not in self.precisions:
-            own = (c for c in studies.cells(self.study) if c.backbone == backbone)
-            begun = (files.read_json(cell.folder(self.folder) / "run.json") for cell in own)
-            known = next((run["settings"] for run in begun if run), None)
+            begun = map(files.read_json, self.folder.glob("**/run.json"))  # candidates', too
+            own = (run["settings"] for run in begun if run and run["backbone"] == backbone)
+            known = next(own, None)
             found = known or asdict(arithmetic.settled(settings, backbone, self.cache))
             self.precisions[backbone] = found["precision"]
         return replace(settings, precision=self.precisions[backbone])

@@ -85,12 +85,8 @@ def sweep(home: Path, idle_seconds: float) -> list[str]:
     stay, however old: a home may have been a classroom's before it was the public's.
     """
     gone = []
-    for own in filter(_is_visitors, (home / PEOPLE).glob("*")):
-        if time.time() - own.stat().st_mtime > idle_seconds:
+    for own in (home / PEOPLE).glob("*"):
+        if VISITOR.fullmatch(own.name) and time.time() - own.stat().st_mtime > idle_seconds:
             shutil.rmtree(own, ignore_errors=True)
             gone.append(own.name)
     return gone
-
-
-def _is_visitors(own: Path) -> bool:
-    return VISITOR.fullmatch(own.name) is not None

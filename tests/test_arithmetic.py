@@ -97,3 +97,15 @@ def test_a_run_records_its_precision_and_keeps_it_when_it_is_resumed(clock, tmp_
     work(tmp_path, ask(tmp_path, seeds=(0, 1), settings=replace(ASKED, epochs=3)))
     later = files.read_json(folder / "full-test_resnet-s1" / "run.json")
     assert later["settings"]["precision"] == "bfloat16", "paired runs compute alike"
+
+
+def test_what_candidates_of_a_rate_computed_in_holds_for_all_runs(clock, tmp_path):
+    bands(tmp_path)
+    folder = ask(tmp_path, settings=replace(ASKED, lr="auto"))
+    work(tmp_path, folder, stop=lambda: any(folder.glob("tuning/*/result.json")))
+    assert not any(folder.glob("*-s0/run.json"))
+    clock["bfloat16"] = 2.0
+    (tmp_path / "cache" / arithmetic.NAME).unlink()
+    work(tmp_path, folder)
+    found = [files.read_json(run)["settings"]["precision"] for run in folder.glob("**/run.json")]
+    assert found == ["bfloat16"] * 4

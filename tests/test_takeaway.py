@@ -215,7 +215,7 @@ def test_a_card_says_of_one_seed_of_settings_and_of_splits_what_is_so(lab, monke
     own = {**lab.check("bands"), "own_splits": True}
     monkeypatch.setattr(Lab, "check", lambda lab, name: own)
     text = lab.card("bands", _run("full"))
-    assert "There is one seed, so both intervals" in text and "over 1 seeds" not in text
+    assert "so does that of the strategy, which has one seed" in text and "over 1 seeds" not in text
     assert "flips off" in text and "augment none" in text and "- Of the strategy: lr" in text
     assert "It came with splits of its own" in text
 

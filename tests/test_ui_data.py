@@ -163,12 +163,18 @@ def test_every_image_of_the_grid_has_a_text(form):
 # --- import --------------------------------------------------------------------------------------
 
 
-def test_an_upload_is_imported_under_its_own_name_and_then_forgotten(form, tmp_path):
+@pytest.fixture
+def uploads(tmp_path):
+    """A zip and a table of labels where Gradio keeps them: each in a folder of its own."""
     upload, table = tmp_path / "hash" / "ISIC 2019 (small).zip", tmp_path / "other" / "labels.csv"
     upload.parent.mkdir()
-    zipped(upload, {})
     table.parent.mkdir()
     table.write_text("file,label")
+    return zipped(upload, {}), table
+
+
+def test_an_upload_is_imported_under_its_own_name_and_then_forgotten(form, uploads):
+    upload, table = uploads
     source, name, options = imported(form, file=str(upload), table=str(table), group=" patient ")
     assert (source, name) == (str(upload), "ISIC-2019-small")
     assert options["labels"] == table and options["group_column"] == "patient"
@@ -193,15 +199,11 @@ def test_a_pattern_of_groups_is_taken_where_the_app_runs_for_one_person(form, tm
         assert options.get("group_pattern") == taken
 
 
-def test_an_upload_that_several_people_may_share_is_left_for_all_of_them(form, tmp_path):
-    upload, table = tmp_path / "ab" / "a.zip", tmp_path / "cd" / "labels.csv"
-    upload.parent.mkdir()
-    zipped(upload, {})
-    table.parent.mkdir()
-    table.write_text("file,label")
+def test_an_upload_that_several_people_may_share_is_left_for_all_of_them(form, uploads):
+    upload, table = uploads
     for mode in (CLASSROOM, PUBLIC):
-        for _ in range(2):
-            imported(form, mode, file=str(upload), table=str(table))
+        imported(form, mode, file=str(upload), table=str(table))
+        assert upload.exists() and table.exists()
 
 
 def test_an_upload_that_is_refused_stays_for_another_try(form, tmp_path):
