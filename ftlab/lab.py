@@ -38,8 +38,15 @@ class Lab(Findings):
 
     @classmethod
     def at_home(cls) -> Lab:
-        """The home FTLAB_HOME names, else the project folder."""
-        return cls(Path(os.environ.get("FTLAB_HOME") or PROJECT).resolve())
+        """The home FTLAB_HOME names, else the project folder.
+
+        Raises:
+            BadInput: it names a file.
+        """
+        home = Path(os.environ.get("FTLAB_HOME") or PROJECT).resolve()
+        if home.exists() and not home.is_dir():
+            raise BadInput("FTLAB_HOME names a file: set it to a folder, which may still be made.")
+        return cls(home)
 
     def of(self, owner: str) -> Lab:
         """The lab of one of several people: their own home, which shares this one's."""

@@ -106,7 +106,10 @@ def test_clutter_is_ignored_and_other_files_are_named(tmp_path):
 
 def test_what_a_data_set_lacks_is_said(tmp_path):
     refused(tmp_path, tmp_path / "nowhere", "no file or folder 'nowhere'")
-    refused(tmp_path, tree(tmp_path / "one", classes=("cat",)), "one class .cat")
+    one = tree(tmp_path / "one", classes=("cat",))
+    refused(tmp_path, one, "one class .cat")
+    (one / "scan.nii.gz").write_bytes(b"a volume")
+    refused(tmp_path, one, "one class .cat.*Not read were 1 .nii.gz")
     refused(tmp_path, tree(tmp_path / "few", 4), "each split needs at least 2")
     (tree(tmp_path / "hollow") / "fish").mkdir()
     refused(tmp_path, tmp_path / "hollow", "class folder 'fish'")
@@ -179,6 +182,19 @@ def test_an_npz_of_too_many_images_is_refused_before_any_is_loaded(tmp_path, cal
     np.lib.format.write_array_header_1_0(header, shape)  # and none of the pixels it tells of
     zipped(tmp_path / "x.npz", {called: header.getvalue()})
     refused(tmp_path, tmp_path / "x.npz", "1,000,000,000 images, more than the 1,000,000 allowed")
+
+
+def test_an_npz_is_counted_before_its_images_are_written_out(tmp_path):
+    medmnist(tmp_path / "x.npz")
+    told = []
+
+    def stop(done, total):
+        told.append((done, total))
+        raise BadInput("Too many.")
+
+    with pytest.raises(BadInput, match="Too many"):
+        import_dataset(tmp_path / "data", str(tmp_path / "x.npz"), "x", drawing=stop)
+    assert told == [(0, 24)] and not [*(tmp_path / "data").rglob("*.png")]
 
 
 # ---- zips ----

@@ -86,6 +86,17 @@ def test_test_images_of_one_video_are_refused_and_of_few_a_warning(tmp_path):
             assert any("so few say little of others" in w for w in report(made)["warnings"])
 
 
+def test_test_patients_who_share_a_copy_are_one_group_and_refused(tmp_path):
+    source = tree(tmp_path / "in", 12)
+    copied = (source / "cat" / "0.png").read_bytes()
+    (source / "cat" / "1.png").write_bytes(copied)
+    rows = [f"{c}/{n}.png,{c},{n},{'test' if n < 2 else 'train'}" for c in ("cat", "dog")
+            for n in range(12)]  # fmt: skip
+    (source / "labels.csv").write_text("path,label,patient,split\n" + "\n".join(rows))
+    with pytest.raises(BadInput, match="All test images are of one group.*copies of one another"):
+        import_dataset(tmp_path / "data", str(source), "x")
+
+
 # ---- duplicates ----
 
 

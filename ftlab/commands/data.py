@@ -55,7 +55,7 @@ def import_(
         seed=seed,
         per_class=per_class,
         progress=counter("read"),
-        drawing=counter("drew"),
+        drawing=counter("prepared"),
     )
     return console.emit(report) if json else console.data_report(report)
 

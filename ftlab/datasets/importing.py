@@ -20,7 +20,7 @@ from .classes import ordered
 from .groups import lacking, of_images
 from .items import Item
 from .labelling import label_items
-from .listing import Listing
+from .listing import Listing, unread
 from .reading import WORKERS, end_idle, file_bytes, read_image
 from .sources import gather, table_columns
 from .store import Dataset, Progress
@@ -81,7 +81,8 @@ def import_dataset(
         seed: decides who goes into which split, and what a phantom shows.
         per_class: how many images of a phantom to draw, 100 by default.
         progress: called with (images read, images in all).
-        drawing: called before that with (images drawn, images in all) of a phantom.
+        drawing: called before that with (images done, images in all) of a phantom that is drawn or
+            an .npz that is written out.
 
     Raises:
         BadInput: the source, its labels or the sizes of its classes do not allow it.
@@ -100,7 +101,7 @@ def import_dataset(
         with files.unfinished(root / name, Path.mkdir) as work:
             listing = gather(str(source), work / "unpacked", per_class, seed, drawing)
             items = label_items(listing, labels and Path(labels), columns, group_pattern)
-            classes = ordered({item.label for item in items}, positive)
+            classes = _classes(items, listing, positive)
             readings = _read_all(items, classes, work, listing, progress)
             shutil.rmtree(work / "unpacked", ignore_errors=True)
             manifest, rows = _checked(readings, classes, listing, fractions, seed)
@@ -110,6 +111,14 @@ def import_dataset(
     except OSError as error:  # a full disk, a folder that may not be written
         raise BadInput(f"The data set cannot be stored: {error.strerror or error}.") from error
     return store.open_dataset(root, name)
+
+
+def _classes(items: list[Item], listing: Listing, positive: str | None) -> list[str]:
+    """The classes in order; a refusal says what was left out, which may be the reason."""
+    try:
+        return ordered({item.label for item in items}, positive)
+    except BadInput as error:
+        raise BadInput(f"{error}{unread(listing)}") from error
 
 
 def _options(
@@ -193,18 +202,18 @@ def _checked(
     own = np.array([r.item.split or "" for r in readings])
     together = checks.trusted(exact, near, len(own))
     split = splits.divide(own, labels, groups, together, fractions, seed)
+    _, first, which = np.unique(
+        splits.joined(groups, together), return_index=True, return_inverse=True
+    )
+    draws = groups[first][which]  # copies are one draw for intervals, as a patient's images are
     try:
-        judged = splits.judge(labels, groups, split, classes, own=bool(own[0]))
+        judged = splits.judge(labels, draws, split, classes, own=bool(own[0]))
     except BadInput as error:  # what was noticed before may be the reason
         raise BadInput(" ".join((str(error), *listing.warnings))) from error
     listing.warnings += lacking(len(told) - known, len(told))
     listing.warnings += [*splits.own_warnings(own, split, groups), *judged]
     numbers, warnings = checks.describe(exact, near, labels, split, own_splits=bool(own[0]))
     listing.warnings += [*warnings, *_lost_masks(readings)]
-    _, first, which = np.unique(
-        splits.joined(groups, together), return_index=True, return_inverse=True
-    )
-    groups = groups[first][which]  # copies are one draw for intervals, as a patient's images are
     notes = [note for r in readings for note in r.notes] + listing.notes * len(readings)
     pixels = [r.print.pixels for r in readings]
     recipe = listing.recipe  # processors round now and then a pixel of one drawing differently
@@ -223,7 +232,7 @@ def _checked(
         "warnings": listing.warnings,
     }
     columns = ([r.file for r in readings], [r.item.name for r in readings],
-               [r.item.label for r in readings], groups, split, pixels,
+               [r.item.label for r in readings], draws, split, pixels,
                [r.mask for r in readings])  # fmt: skip
     rows = [dict(zip(store.COLUMNS, row, strict=True)) for row in zip(*columns, strict=True)]
     return manifest, rows

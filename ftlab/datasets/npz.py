@@ -11,30 +11,36 @@ from PIL import Image
 
 from ..records import BadInput
 from .listing import MAX_UNPACKED, Listing
+from .store import Progress
 
 SPLITS = ("train", "val", "test")
 MAX_IMAGES = 1_000_000  # each becomes a file
 HEADERS = {(1, 0): header.read_array_header_1_0, (2, 0): header.read_array_header_2_0}
 
 
-def write_out(path: Path, work: Path) -> Listing:
+def write_out(path: Path, work: Path, progress: Progress | None = None) -> Listing:
     """Write the images of an .npz as PNGs named <split>/<label>/<n>.png.
 
     Read are <split>_images, uint8 (N, H, W) or (N, H, W, 3), and <split>_labels, integers (N,) or
-    (N, 1), for the splits train, val and test, of which train must be there.
+    (N, 1), for the splits train, val and test, of which train must be there. progress is called
+    with (images written, images in all), before the first one, too.
 
     Raises:
         BadInput: not such a file, too many images, volumes instead of pictures, or several labels
             per image.
     """
-    listing = Listing("npz")
-    for split, images, labels in _arrays(path):
+    listing, arrays = Listing("npz"), _arrays(path)
+    total = sum(len(images) for _, images, _ in arrays)
+    tell = progress or (lambda done, total: None)
+    tell(0, total)
+    for split, images, labels in arrays:
         for n, (pixels, label) in enumerate(zip(images, labels, strict=True)):
             name = f"{split}/{label}/{n:06d}.png"
             target = work / f"{split}-{n}.png"
             Image.fromarray(pixels).save(target)
             listing.files[name] = target
             listing.folders.update((split, f"{split}/{label}"))
+            tell(len(listing.files), total)
     return listing
 
 

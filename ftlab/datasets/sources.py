@@ -38,7 +38,8 @@ def gather(
             "phantom:modality".
         work: a folder, not yet made, for what has to be unpacked first.
         per_class, seed: how many phantoms, and which.
-        drawing: called with (phantoms drawn, phantoms in all).
+        drawing: called with (images done, images in all) of a phantom that is drawn or an .npz that
+            is written out.
 
     Raises:
         BadInput: there is no such source, or it is refused as a whole.
@@ -59,7 +60,8 @@ def gather(
         except BadInput as error:
             raise BadInput(f"{missing} {error}") from error
     work.mkdir(parents=True)
-    return write_out(path, work) if path.suffix.lower() == ".npz" else unpack(path, work)
+    npz = path.suffix.lower() == ".npz"
+    return write_out(path, work, drawing) if npz else unpack(path, work)
 
 
 def _place(source: str) -> Path:

@@ -167,8 +167,9 @@ def judge(
     tested = len(np.unique(groups[split == "test"]))
     if tested < AT_LEAST:
         raise BadInput(
-            "All test images are of one group (patient, lesion or video), which stays whole: what "
-            "they say holds of nobody else. Add images of others, or widen test in --fractions."
+            "All test images are of one group (patient, lesion or video, or copies of one "
+            "another), which stays whole: what they say holds of nobody else. Add images of "
+            "others, or widen test in --fractions."
         )
     if tested < FEW:
         warnings.append(f"The test images are of {tested} groups: so few say little of others.")

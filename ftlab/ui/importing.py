@@ -136,7 +136,7 @@ def run(lab: Any, mode: Mode, form: Form, values: Mapping, progress: Callable) -
     kind, table = values[form.kind], values[form.table]
     options: dict[str, Any] = {
         "progress": lambda done, total: progress((done, total), "Reading", unit="images"),
-        "drawing": lambda done, total: progress((done, total), "Drawing", unit="images"),
+        "drawing": lambda done, total: progress((done, total), "Preparing", unit="images"),
     }
     if kind == PHANTOM:
         source = f"phantom:{values[form.modality]}"
