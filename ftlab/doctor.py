@@ -9,6 +9,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from .records import BadInput
+
 FLOORS = {
     "torch": "2.10",
     "timm": "1.0.15",
@@ -93,8 +95,11 @@ def _disk(lab) -> dict:
 
 def _studies(lab) -> list[dict]:
     """How many studies there are, and what cannot be read, each with the reason."""
-    found = [{"what": "studies", "ok": True, "found": str(len(lab.studies()))}]
-    return found + [{"what": "damaged", "ok": False, "found": why} for why in lab.damaged()]
+    try:
+        found = [{"what": "studies", "ok": True, "found": str(len(lab.studies()))}]
+        return found + [{"what": "damaged", "ok": False, "found": why} for why in lab.damaged()]
+    except BadInput as error:  # the queue, which knows who waits
+        return [{"what": "studies", "ok": False, "found": str(error)}]
 
 
 def _device() -> dict:

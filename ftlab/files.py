@@ -23,7 +23,11 @@ MOMENT_SECONDS = 60.0  # in which whoever makes a temporary file surely holds it
 
 
 def write(path: Path, save: Callable[[Path], None]) -> None:
-    """Let `save` fill a temporary file beside `path`, then put it in place, synced."""
+    """Let `save` fill a temporary file beside `path`, then put it in place, synced.
+
+    Where `path` is a link, what it leads to is replaced.
+    """
+    path = path.resolve()
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         save(temporary)

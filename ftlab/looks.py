@@ -92,7 +92,8 @@ def answer(folder: Path, asked: Mapping) -> dict:
         agreement: [{backbone, a, b, seeds, agreement: as above, unpaired, difference: |balanced
         accuracy of a - of b|}], the most alike first; where a is b, of the pairs of its seeds.
         alike: {backbone: Spearman's correlation of difference and agreement over the pairs of
-        different strategies, None for fewer than PAIRS}; below 0 those that score alike look alike.
+        different strategies, None for fewer than PAIRS and where all differ, or look, alike}; below
+        0 those that score alike look alike.
     """
     study = studies.read(folder)
     found = read(folder, study, asked)
@@ -184,7 +185,7 @@ def _others(maps: np.ndarray) -> np.ndarray:
 def _alike(pairs: Sequence[Mapping]) -> float | None:
     from scipy.stats import spearmanr
 
-    if len(pairs) < PAIRS:
+    columns = [p["difference"] for p in pairs], [p["agreement"]["mean"] for p in pairs]
+    if len(pairs) < PAIRS or any(len(set(column)) == 1 for column in columns):
         return None
-    columns = zip(*((p["difference"], p["agreement"]["mean"]) for p in pairs), strict=True)
     return float(spearmanr(*columns).statistic)

@@ -22,10 +22,12 @@ from __future__ import annotations
 import io
 import json
 import os
+import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zlib import error as ZlibError
 
 import numpy as np
 
@@ -170,9 +172,19 @@ def finish(folder: Path, result: Mapping, test: Mapping[str, np.ndarray] | None)
 
 
 def predictions(folder: Path) -> dict[str, np.ndarray]:
-    """y_true (N,), probs (N, C), index (N,) and group (N,) of the test split."""
-    with np.load(folder / "test.npz", allow_pickle=False) as file:
-        return dict(file)
+    """y_true (N,), probs (N, C), index (N,) and group (N,) of the test split.
+
+    Raises:
+        BadInput: the file is damaged.
+    """
+    try:
+        with np.load(folder / "test.npz", allow_pickle=False) as file:
+            return {key: file[key] for key in ("y_true", "probs", "index", "group")}
+    except (zipfile.BadZipFile, ZlibError, EOFError, ValueError, KeyError) as error:
+        raise BadInput(
+            f"{folder.name}/test.npz is damaged: delete that folder from the study, and the same "
+            "command trains the run again."
+        ) from error
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:

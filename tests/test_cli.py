@@ -253,7 +253,7 @@ BAD = {
     "malformed knob": (("compare", "bands", "--set", "lr"), "--set takes strategy.knob=value"),
     "knob without value": (("compare", "bands", "--set", "full.lr="), "--set takes"),
     "knob without strategy": (("compare", "bands", "--set", "lr=1"), "--set takes"),
-    "another strategy's knob": (("train", "bands", "--set", "l2_sp.alpha=1"), "--set takes knob"),
+    "another strategy's knob": (("plan", "full", "--set", "l2_sp.alpha=1"), "no knob of l2_sp"),
     "unknown stage": (("plan", "surgical", "--set", "stage=layer9"), "no stage 'layer9'"),
     "unknown unit": (("plan", "truncated", "--set", "cut=99"), "no unit 99"),
     "negative rate": (("compare", "bands", "--lr", "-1"), "-1"),

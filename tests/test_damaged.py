@@ -46,8 +46,27 @@ def test_a_run_whose_answer_is_damaged_hides_its_study_alone(cli, home):
     (home / "checkpoints" / "bad" / "study.json").write_text(json.dumps({**record, "name": "bad"}))
     (home / "checkpoints" / "bad" / "linear_probe-test_resnet-s0" / "result.json").write_text("{")
     assert {row["study"] for row in json.loads(cli("runs", "--json")[1])} >= {"done", "open"}
-    _, _, err = cli("studies")
-    assert "linear_probe-test_resnet-s0/result.json is damaged" in err
+    for command in ("studies", "runs"):
+        _, _, err = cli(command)
+        assert "linear_probe-test_resnet-s0/result.json is damaged" in err
+
+
+@pytest.mark.parametrize("damage", [lambda whole: whole[:100], lambda whole: b"no archive"])
+def test_damaged_predictions_are_refused_in_a_sentence_that_says_what_to_do(cli, home, damage):
+    run = "linear_probe-test_resnet-s0"
+    kept = home / "checkpoints" / "done" / run / "test.npz"
+    kept.write_bytes(damage(kept.read_bytes()))
+    said = f"{run}/test.npz is damaged: delete that folder from the study, and the same command"
+    for command in (("status", "done"), ("report", "done", "--out", str(home / "r.html"))):
+        code, _, err = cli(*command)
+        assert code == 2 and err.startswith(said)
+
+
+def test_doctor_tells_of_a_damaged_queue_beside_all_else(cli, home):
+    (home / "queue.sqlite").write_text("no table, and longer than a header of sqlite may be" * 9)
+    found = {f["what"]: f for f in json.loads(cli("doctor", "--json")[1])}
+    assert found["home folder"]["ok"] and found["studies"]["ok"] is False
+    assert "queue" in found["studies"]["found"]
 
 
 def test_a_damaged_study_is_named_and_doctor_tells_of_it(cli, home):

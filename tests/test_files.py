@@ -17,6 +17,14 @@ def moment(monkeypatch):
     monkeypatch.setattr(files, "MOMENT_SECONDS", -1.0)
 
 
+def test_what_a_link_leads_to_is_written_and_the_link_stays(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link.md").symlink_to(tmp_path / "there" / "card.md")
+    files.write_text(tmp_path / "link.md", "a card")
+    assert (tmp_path / "link.md").is_symlink()
+    assert (tmp_path / "there" / "card.md").read_text() == "a card"
+
+
 @pytest.mark.parametrize("make", [Path.touch, Path.mkdir])
 def test_what_is_unfinished_is_gone_in_the_end_and_what_was_renamed_stays(tmp_path, make):
     with pytest.raises(KeyError), files.unfinished(tmp_path / "lost", make):

@@ -183,6 +183,14 @@ def test_agreement_is_pearsons_correlation_and_0_for_an_even_map():
     assert looks.correlations(a, b) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("apart", [(0.1, 0.1, 0.1, 0.1), (0.1, 0.2, 0.3, 0.4)])
+def test_pairs_that_do_not_differ_have_no_rank_correlation(apart):
+    pairs = [{"difference": d, "agreement": {"mean": -d}} for d in apart]
+    rho = looks._alike(pairs)
+    assert rho is None if apart[0] == apart[-1] else rho == pytest.approx(-1)
+    assert looks._alike(pairs[:3]) is None
+
+
 def test_maps_of_two_sizes_are_compared_place_by_place():
     small = {"size": [2, 2], "maps": [b64encode(bytes([0, 255, 0, 255])).decode()]}
     large = {"size": [4, 4], "maps": [b64encode(bytes([0, 0, 255, 255] * 4)).decode()]}

@@ -4,6 +4,7 @@ numbers as the leaderboard, and neither a script nor a path in them."""
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import zipfile
@@ -23,6 +24,7 @@ from typer.testing import CliRunner
 
 from ftlab import about, card, demo, export, files, report, runs, studies
 from ftlab.__main__ import app
+from ftlab.commands import parse_knobs
 from ftlab.lab import PROJECT, Lab
 from ftlab.records import BadInput
 from ftlab.ui import document
@@ -345,6 +347,10 @@ def test_a_drawn_data_set_is_drawn_again_by_the_command_that_is_given(lab):
 
 def test_seeds_that_compare_would_not_count_to_are_trained_one_by_one(lab):
     study = replace(studies.read(lab.study_folder("bands")), strategies=("full",))
+    knobs = {"l2_sp": {"alpha": 0.5}}  # of another strategy of the study
+    (line,) = about.commands(replace(study, seeds=(3,), knobs=knobs), lab.check("bands"))[1:]
+    given = re.findall(r"--set (\S+)", line)
+    assert parse_knobs(given, "full") == knobs
     for seeds, told in (((0, 1), ["compare"]), ((3,), ["train"]), ((0, 4), ["compare", "train"])):
         lines = about.commands(replace(study, seeds=seeds), lab.check("bands"))[1:]
         assert [line.split()[3] for line in lines] == told
@@ -455,6 +461,9 @@ def test_the_commands_write_what_the_verbs_say(lab, page, tmp_path, monkeypatch)
     assert code == 0 and json.loads(said)["check"]["largest_difference"] < 1e-5
     assert call(*asked, "pth", "--out", tmp_path / "n")[0] == 2
     assert call("report", "bands", "--out", tmp_path)[0] == 2
+    os.mkfifo(tmp_path / "pipe")  # as a device, it would be replaced by a file
+    assert call("report", "bands", "--out", tmp_path / "pipe")[0] == 2
+    assert (tmp_path / "pipe").is_fifo()
 
 
 # --- the app -------------------------------------------------------------------------------------

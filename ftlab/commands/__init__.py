@@ -72,7 +72,7 @@ def counter(what: str) -> Callable[[int, int], None]:
 
 
 def parse_knobs(texts: list[str], strategy: str | None = None) -> dict[str, dict]:
-    """strategy -> knob -> value of texts `strategy.knob=value`, or `knob=value` of one strategy.
+    """strategy -> knob -> value of texts `strategy.knob=value`, or `knob=value` of the one given.
 
     Raises:
         BadInput: a text is not of that form.
@@ -82,7 +82,7 @@ def parse_knobs(texts: list[str], strategy: str | None = None) -> dict[str, dict
         where, equals, value = text.partition("=")
         own, dot, knob = where.rpartition(".")
         own = own or strategy
-        if not (own and knob and equals and value) or (strategy and own != strategy):
+        if not (own and knob and equals and value):
             form = f"{'' if strategy else 'strategy.'}knob=value"
             raise BadInput(f"--set takes {form}, not {text!r}.")
         knobs.setdefault(own, {})[knob] = _value(value)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from .. import console
+from ..records import BadInput
 from . import Backbone, Json, Knobs, command, lab, parse_knobs
 
 
@@ -47,8 +48,10 @@ def plan(
     json: Json = False,
 ):
     """What a strategy will do: who learns when, and at which rate."""
-    given = parse_knobs(knob or [], strategy).get(strategy, {})
-    written = lab().plan(strategy, backbone, epochs, **given)
+    given = parse_knobs(knob or [], strategy)
+    if others := sorted(given.keys() - {strategy}):
+        raise BadInput(f"A plan is of one strategy: --set takes no knob of {', '.join(others)}.")
+    written = lab().plan(strategy, backbone, epochs, **given.get(strategy, {}))
     if json:
         return console.emit(written)
     stages = lab().layout(backbone).cut(written["cut_after"]).names
@@ -102,6 +105,7 @@ def studies(json: Json = False):
 def runs(json: Json = False):
     """Every run of every study."""
     rows = lab().runs()
+    _left_out()
     return console.emit(rows) if json else console.runs_table(rows)
 
 

@@ -57,7 +57,9 @@ def _basis(answer: Mapping) -> str:
     text += " with a lesion" * with_lesion
     if answer["road_images"]:
         text += f", ROAD on {answer['road_images']} of them"
-    text += "; means over seeds with 95 % intervals."
+    alone = all(len(row["seeds"]) == 1 for row in answer["rows"])
+    known = "of one seed, so they know the images alone" if alone else "over seeds and images"
+    text += f"; means with 95 % intervals {known}."
     if with_lesion:
         share = f"{100 * answer['share']:.1f} %"
         text += f" A map of nothing in particular has {share} inside, the lesion's share."
@@ -86,8 +88,9 @@ def _agreement(answer: Mapping) -> None:
         console.say(f"Maps of two different images correlate by {off:.2f}.")
         if rho is not None:
             console.say(
-                f"Of {len(pairs)} pairs, the larger the difference in balanced accuracy, the "
-                f"{'less' if rho < 0 else 'more'} alike the maps: rank correlation {rho:.2f}."
+                "Rank correlation of how far two strategies' balanced accuracies lie apart with "
+                f"how alike their maps are: {rho:.2f} over {len(pairs)} pairs, which share "
+                "strategies."
             )
 
 

@@ -51,7 +51,8 @@ def _write(make: Callable[..., str], asked: tuple, out: Path, json: bool, about:
 
 def _can_write(out: Path) -> None:
     """Refuse before the work, not after it."""
-    if out.is_dir() or not out.parent.is_dir():
+    taken = out.exists() and not out.is_file()  # a folder, a device, a pipe
+    if taken or not out.parent.is_dir():
         raise BadInput(f"--out takes a file in a folder that there is; {out} is none.")
 
 
