@@ -17,6 +17,23 @@ MAX_SEED = 2**32 - 1
 
 def ask(question: Question, home: Path, alone: bool) -> Path:
     """Write a study's question, or extend the one of its name; its folder. As `Lab.ask`."""
+    folder, study, searched = asked(question, home)
+    if alone and presence.locked(folder):
+        raise presence.busy(folder)
+    studies.save(folder, study)
+    if searched:
+        search.save(folder, searched)
+    if not presence.locked(folder):
+        schedule.forgive(folder, study)
+    return folder
+
+
+def asked(question: Question, home: Path) -> tuple[Path, Study, dict | None]:
+    """What `ask` would write: the folder, the study with all that it holds there, its search.
+
+    Raises:
+        BadInput: as `Lab.ask`.
+    """
     searched = None
     if question.search:
         question, searched = search.opened(question)
@@ -24,8 +41,6 @@ def ask(question: Question, home: Path, alone: bool) -> Path:
     study = replace(study, weights=_weights(study.backbones, question.weights, home))
     study = replace(study, name=study.name or _name(question, study))
     folder = home / "checkpoints" / study.name
-    if alone and presence.locked(folder):
-        raise presence.busy(folder)
     if (folder / "study.json").exists():
         before = studies.read(folder)
         if not before.same_question(study):
@@ -39,12 +54,7 @@ def ask(question: Question, home: Path, alone: bool) -> Path:
                 f"The study {study.name} is one of averages, of which no more can be trained: "
                 "choose another name."
             )
-    studies.save(folder, study)
-    if searched:
-        search.save(folder, searched)
-    if not presence.locked(folder):
-        schedule.forgive(folder, study)
-    return folder
+    return folder, study, searched
 
 
 def _averages(folder: Path, study: Study) -> bool:

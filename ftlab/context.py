@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import arithmetic, datasets, files, runs, studies, weights
+from . import arithmetic, datasets, files, homes, runs, studies, weights
 from . import device as devices
 from .batches import Split
 from .records import BadInput, Settings
@@ -24,17 +24,13 @@ class Context:
     folder: Path
     study: Study
     cache: Path
+    features: Path  # where those of frozen units are kept
     device: torch.device
     splits: dict[str, Split]
     groups: dict[str, np.ndarray]  # (n,) int: patients or lesions of a split, without their names
     threads: int = field(default_factory=torch.get_num_threads)  # of a run that begins here
     last_theta0: tuple[tuple, Theta0] | None = None
     precisions: dict[str, str] = field(default_factory=dict)  # by backbone
-
-    @property
-    def features(self) -> Path:
-        """Where features of frozen units are kept."""
-        return self.cache / "features"
 
     def theta0(self, cell: Cell) -> Theta0:
         """theta_0 of a cell; the last one is kept, since neighbouring runs share it."""
@@ -75,7 +71,8 @@ def prepare(folder: Path, study: Study, home: Path) -> Context:
     done = next((cell for cell in studies.cells(study) if cell.finished(folder)), None)
     if done and not np.array_equal(runs.predictions(done.folder(folder))["group"], groups["test"]):
         raise changed  # the hash knows nothing of patients, whose images intervals hold together
-    return Context(folder, study, home / "cache", devices.pick(), seen, groups)
+    kept = homes.features(data.folder.parent.parent)  # in the home that the images are of
+    return Context(folder, study, home / "cache", kept, devices.pick(), seen, groups)
 
 
 def splits(data, settings) -> dict[str, Split]:

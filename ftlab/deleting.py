@@ -9,20 +9,27 @@ from . import datasets, files, jobs, presence, queue
 from .records import BadInput
 
 
-def deletable(home: Path, name: str, studies: Iterable[Mapping]) -> str:
+def deletable(home: Path, name: str, studies: Iterable[Mapping], kind: str = "") -> str:
     """What of a home would be deleted: "study" or "data set".
 
     Args:
         studies: those of everybody who reads from there, as `ftlab.lab.Lab.studies` tells of them.
+        kind: which of the two is meant, where that is known; what else bears the name is left.
     Raises:
         BadInput: neither, both, at work, or a data set that studies still need.
     """
-    is_study = name in (path.parent.name for path in home.glob("checkpoints/[!.]*/study.json"))
-    is_data = name in datasets.own_names(home / "data")
+    is_study = kind != "data set" and name in (
+        path.parent.name for path in home.glob("checkpoints/[!.]*/study.json")
+    )
+    is_data = kind != "study" and name in datasets.own_names(home / "data")
     if is_study and is_data:
-        raise BadInput(f"{name} is both a study and a data set: rename one folder first.")
+        raise BadInput(
+            f"{name} is both a study and a data set: delete the one you mean in the app, under "
+            "Studies or Data, or rename one folder first."
+        )
     if not (is_study or is_data):
-        raise BadInput(f"There is no study and no data set {name!r} of your own to delete.")
+        none = f"no {kind}" if kind else "no study and no data set"
+        raise BadInput(f"There is {none} {name!r} of your own to delete.")
     if is_study and _at_work(home, home / "checkpoints" / name):
         raise BadInput(f"The study {name} is being worked on: `ftlab stop {name}` first.")
     for study in studies if is_data else ():

@@ -3,7 +3,8 @@
 In a phase the units before the first one that learns give the same features whenever an image comes
 by. They are computed once and kept in a memory-mapped file, under a name made from all that decides
 them (weights, cut, images, size, precision), so that epochs, phases, strategies, seeds, studies and
-restarts share them. The files go, least recently used first, when they fill their budget.
+restarts share them. The files go, least recently used first, when they fill their budget. Those of
+one of several people's own images lie in a folder of theirs in the folder of all (`ftlab.homes`).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from .folding import folded
 from .records import Phase, Settings
 
 FORMAT = 3
+FOLDER = "features"  # of all files in a home's cache
 BUDGET_BYTES = 8 * 2**30  # of all files; one that would be larger than half of it is not made
 FREE_SHARE = 0.5  # of the disk's free space that a new file may take
 ASK_SECONDS = 0.05  # between two looks whether another process has made them
@@ -209,12 +211,16 @@ def _open(path: Path, split, units: int) -> Features:
 
 
 def _make_room(cache: Path, size: int) -> None:
-    """Delete the files that were used longest ago until `size` bytes fit into the budget."""
-    kept = []
-    for path in cache.glob("*.npy"):
-        with contextlib.suppress(FileNotFoundError):  # another process makes room, too
-            found = path.stat()
-            kept.append((found.st_mtime, found.st_size, path))
+    """Delete the files that were used longest ago until `size` bytes fit into the budget.
+
+    Those of everybody count: it is one disk.
+    """
+    kept, whole = [], cache.parent if cache.parent.name == FOLDER else cache
+    for folder, _, names in os.walk(whole):
+        for path in (Path(folder, name) for name in names if name.endswith(".npy")):
+            with contextlib.suppress(FileNotFoundError):  # another process makes room, too
+                found = path.stat()
+                kept.append((found.st_mtime, found.st_size, path))
     held = sum(own for _, own, _ in kept)
     for _, own, path in sorted(kept):
         if held + size <= BUDGET_BYTES:

@@ -6,22 +6,25 @@ that they share:
 people/<owner>/
   data/  checkpoints/     theirs
   shared -> ../..         whose data sets and studies they can read
-  cache -> ../../cache    nothing in it is anybody's own
+  cache -> ../../cache    what is in it is nobody's own, but for features/<owner>/: of their images
 
 Whoever works in a home cannot name what is in another's: what is private needs no check.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 import shutil
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .records import BadInput
 
-PEOPLE, SHARED = "people", "shared"
+PEOPLE, SHARED, FEATURES = "people", "shared", "features"
 VISITOR = re.compile(r"[0-9a-f]{32}")  # the name of a visitor's home: nobody gave it
 
 
@@ -63,6 +66,26 @@ def readable(folder: Path) -> list[Path]:
     return [trunk(folder.parent) / folder.name, folder]
 
 
+@contextmanager
+def alone(home: Path) -> Iterator[None]:
+    """Be the only one who asks something in a home; whoever comes meanwhile waits."""
+    file = os.open(home, os.O_RDONLY)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
+
+
+def features(home: Path) -> Path:
+    """Where in the cache features of a home's own images are kept: apart, to go with the home.
+
+    All of them lie in one folder and fill one budget, whosever they are (`ftlab.features`).
+    """
+    kept = home / "cache" / FEATURES
+    return kept / home.name if (home / SHARED).is_symlink() else kept
+
+
 def owners(home: Path) -> list[str]:
     """Who has a home of their own in this one."""
     return sorted(own.name for own in (home / PEOPLE).glob("[!.]*") if own.is_dir())
@@ -82,11 +105,16 @@ def sweep(home: Path, idle_seconds: float) -> list[str]:
     """Delete the homes of visitors who have not been here for so long; their names.
 
     A home is as old as its folder's time, which every visit sets. Those of people with a name
-    stay, however old: a home may have been a classroom's before it was the public's.
+    stay, however old: a home may have been a classroom's before it was the public's. With a home
+    go the features of its images, also those that a job wrote after its home had gone.
     """
     gone = []
     for own in (home / PEOPLE).glob("*"):
-        if VISITOR.fullmatch(own.name) and time.time() - own.stat().st_mtime > idle_seconds:
-            shutil.rmtree(own, ignore_errors=True)
-            gone.append(own.name)
+        with suppress(OSError):  # one that goes meanwhile must not keep the others
+            if VISITOR.fullmatch(own.name) and time.time() - own.stat().st_mtime > idle_seconds:
+                shutil.rmtree(own, ignore_errors=True)
+                gone.append(own.name)
+    for kept in (home / "cache" / FEATURES).glob("*"):
+        if VISITOR.fullmatch(kept.name) and not (home / PEOPLE / kept.name).exists():
+            shutil.rmtree(kept, ignore_errors=True)
     return gone

@@ -38,15 +38,8 @@ class Lab(Findings):
 
     @classmethod
     def at_home(cls) -> Lab:
-        """The home FTLAB_HOME names, else the project folder.
-
-        Raises:
-            BadInput: it names a file.
-        """
-        home = Path(os.environ.get("FTLAB_HOME") or PROJECT).resolve()
-        if home.exists() and not home.is_dir():
-            raise BadInput("FTLAB_HOME names a file: set it to a folder, which may still be made.")
-        return cls(home)
+        """The home FTLAB_HOME names, else the project folder."""
+        return cls(Path(os.environ.get("FTLAB_HOME") or PROJECT).resolve())
 
     def of(self, owner: str) -> Lab:
         """The lab of one of several people: their own home, which shares this one's."""
@@ -231,15 +224,15 @@ class Lab(Findings):
         """Ask whoever works on a study to stop; whether somebody did."""
         return worker.stop_study(self.home, self._own_study(name))
 
-    def deletable(self, name: str) -> str:
-        """What would be deleted: "study" or "data set". Raises as `ftlab.deleting.deletable`."""
+    def deletable(self, name: str, kind: str = "") -> str:
+        """What would be deleted: "study" or "data set"; as `ftlab.deleting.deletable`."""
         own = (self.of(owner) for owner in homes.owners(self.home))
         needing = [row for lab in (self, *own) for row in lab.studies()]
-        return deleting.deletable(self.home, name, needing)
+        return deleting.deletable(self.home, name, needing, kind)
 
-    def delete(self, name: str) -> str:
-        """Delete a study or a data set; which of the two it was. Raises as `deletable`."""
-        kind = self.deletable(name)
+    def delete(self, name: str, kind: str = "") -> str:
+        """Delete a study or a data set; which of the two it was. Arguments as of `deletable`."""
+        kind = self.deletable(name, kind)
         deleting.delete(self.home, name, kind)
         return kind
 

@@ -8,12 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import console, homes, queue
-from .asking import check_seeds
+from . import asking, console, homes, queue, search, worker
 from .modes import Mode
 from .records import BadInput, Question
-from .search import at_most
-from .strategies import parse_names
 
 NOBODY = "nobody"  # whoever cannot be told apart: may look, and owns nothing
 UNKNOWN = (
@@ -48,15 +45,25 @@ class People:
 
 def _enqueue(lab: Any, mode: Mode, owner: str, question: Question) -> str:
     _may_store(lab, mode)
-    _may_train(lab, mode, question)
-    _may_wait(lab, mode, owner)
-    return lab.enqueue(question, owner=owner, limit_seconds=mode.study_seconds)
+    with homes.alone(lab.home):  # of two in one moment the second must be told of the first
+        _may_wait(lab, mode, owner)
+        _may_train(lab, mode, question)
+        return lab.enqueue(question, owner=owner, limit_seconds=mode.study_seconds)
 
 
 def _resume(lab: Any, mode: Mode, owner: str, name: str) -> str:
     _may_store(lab, mode)
-    _may_wait(lab, mode, owner)
-    return lab.resume(name, owner=owner, limit_seconds=mode.study_seconds)
+    with homes.alone(lab.home):
+        _may_wait(lab, mode, owner)
+        return lab.resume(name, owner=owner, limit_seconds=mode.study_seconds)
+
+
+def _watch(lab: Any, mode: Mode, owner: str, name: str) -> dict:
+    """With whether it can be resumed: what is shared cannot, nor what has had its time."""
+    folder = lab.study_folder(name)
+    over = mode.study_seconds and worker.seconds_had(folder) >= mode.study_seconds
+    own = folder.parent == lab.checkpoints
+    return {**lab.watch(name), "resumable": own and not over}
 
 
 def _estimate(lab: Any, mode: Mode, owner: str, question: Question) -> dict:
@@ -110,6 +117,7 @@ def _average(lab: Any, mode: Mode, owner: str, *arguments, **options) -> dict:
 LIMITED: dict[str, Callable] = {
     "enqueue": _enqueue,
     "resume": _resume,
+    "watch": _watch,
     "estimate": _estimate,
     "fetch": _fetch,
     "import_data": _import_data,
@@ -118,7 +126,7 @@ LIMITED: dict[str, Callable] = {
     "similarity": _similarity,
     "average": _average,
 }
-LOOKS = {"methods", "explain"}  # which whoever is unknown may do
+LOOKS = {"methods", "explain", "watch"}  # which whoever is unknown may do
 CHANGES = {*LIMITED, "ask", "work", "stop", "delete", "deletable", "start_worker"} - LOOKS
 
 
@@ -145,27 +153,29 @@ def _may_train(lab: Any, mode: Mode, question: Question) -> None:
 
 
 def _epochs(lab: Any, question: Question) -> int:
-    """The epochs of all runs of a question, as many as a search may train.
+    """The epochs of all runs of the study that a question makes or extends.
 
-    Candidates for the learning rate are included.
+    As many as a search may train, and candidates for the learning rate are included.
     """
     from .tuning import GRID
 
-    check_seeds(question.seeds)
-    names = parse_names(question.strategies)
+    folder, study, _ = asking.asked(question, lab.home)
+    names = set(study.strategies)
     if question.search:
-        names += at_most(question.search, lab.layout(question.backbones[0]))
-    cells = len(question.backbones) * len(names)
-    tuned = question.settings.lr == "auto"
-    runs = cells * (len(question.seeds) + (len(GRID) - 1) * tuned)
-    return runs * question.settings.epochs
+        names |= {*search.at_most(question.search, lab.layout(question.backbones[0]))}
+    elif found := search.read(folder, study):  # which goes on with what is asked for now
+        names |= {*search.at_most(found.search, found.layout)}
+    cells = len(study.backbones) * len(names)
+    tuned = study.settings.lr == "auto"
+    runs = cells * (len(study.seeds) + (len(GRID) - 1) * tuned)
+    return runs * study.settings.epochs
 
 
 def _may_wait(lab: Any, mode: Mode, owner: str) -> None:
     waiting = sum(row["owner"] == owner for row in queue.listed(lab.home))
     if mode.waiting_studies and waiting >= mode.waiting_studies:
-        have = "one study waits" if waiting == 1 else f"{waiting} studies wait"
-        raise BadInput(f"Of yours {have} or run already: let it end, or stop it, first.")
+        have = "one study waits or runs" if waiting == 1 else f"{waiting} studies wait or run"
+        raise BadInput(f"Of yours {have} already: let it end, or stop it, first.")
 
 
 def _may_store(lab: Any, mode: Mode) -> None:

@@ -29,10 +29,18 @@ ORDER = (
     " FROM jobs LEFT JOIN served USING (owner)"
     " ORDER BY jobs.pid IS NULL, rank, COALESCE(served.turn, 0), position"
 )
+# What SQLite says of a file that is no queue; anything else passes, as a full disk or a lock does.
+NO_QUEUE = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 class Unusable(BadInput):
     """The queue cannot be opened, read or written."""
+
+    def __init__(self, error: sqlite3.Error):
+        said = f"The queue cannot be used: {error} ({NAME})."
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in NO_QUEUE:
+            said += " Move that file out of the home: studies stay, only who waits is forgotten."
+        super().__init__(said)
 
 
 @contextlib.contextmanager
@@ -43,7 +51,7 @@ def _open(home: Path) -> Iterator[sqlite3.Connection]:
     try:
         connection = sqlite3.connect(trunk / NAME, timeout=30, isolation_level=None)
     except sqlite3.Error as error:
-        raise Unusable(f"The queue cannot be opened: {error}.") from error
+        raise Unusable(error) from error
     try:
         connection.row_factory = sqlite3.Row
         connection.execute("BEGIN IMMEDIATE")
@@ -52,7 +60,7 @@ def _open(home: Path) -> Iterator[sqlite3.Connection]:
         yield connection
         connection.execute("COMMIT")
     except sqlite3.Error as error:
-        raise Unusable(f"The queue cannot be used: {error}.") from error
+        raise Unusable(error) from error
     finally:
         connection.close()
 

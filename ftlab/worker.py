@@ -110,7 +110,7 @@ def resume(home: Path, folder: Path, owner: str = "", limit_seconds: float | Non
     all_there = all(cell.finished(folder) for cell in studies.cells(study))
     if all_there and not search.goes_on(folder, study):
         raise BadInput(f"The study {study.name} is finished: there is nothing left to train.")
-    if limit_seconds and _spent(folder) >= limit_seconds:
+    if limit_seconds and seconds_had(folder) >= limit_seconds:
         raise BadInput(_too_long(limit_seconds))
     (folder / "stopped").unlink(missing_ok=True)
     schedule.forgive(folder, study)
@@ -166,7 +166,7 @@ def _attend(home: Path, folder: Path, row: dict, stopped: StopFlag) -> Iterator[
             stop(*job)  # taken off the queue meanwhile
             return
         yield {"study": folder.name, "event": "started"}
-    began, spent = time.monotonic(), _spent(folder)
+    began, spent = time.monotonic(), seconds_had(folder)
     try:
         over = _see_through(home, folder, row, job, theirs, spent, stopped)
     finally:
@@ -204,7 +204,7 @@ def _see_through(home, folder, row, job, theirs: bool, spent: float, stopped) ->
     return ""
 
 
-def _spent(folder: Path) -> float:
+def seconds_had(folder: Path) -> float:
     """Seconds that a study has had, of those it may take."""
     return (files.read_json(folder / "spent.json") or {"seconds": 0.0})["seconds"]
 

@@ -1,12 +1,13 @@
 """Homes of several people: what they share, and what none can name of another's."""
 
 import os
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 import pytest
-from tiny import QUICK, ask, bands
+from tiny import QUICK, ask, bands, trained
 
 from ftlab import homes, queue
 from ftlab.lab import Lab
@@ -96,6 +97,20 @@ def test_what_a_study_of_one_of_the_people_needs_is_not_deleted(lab):
     assert lab.delete("bands") == "data set"
 
 
+def test_of_a_study_and_a_data_set_of_one_name_the_one_that_is_meant_is_deleted(lab):
+    lab.delete("shown")
+    ask(lab.home, name="bands", settings=QUICK)
+    with pytest.raises(BadInput, match="bands is both a study and a data set: delete the one"):
+        lab.delete("bands")
+    with pytest.raises(BadInput, match="The study bands still needs bands"):
+        lab.delete("bands", "data set")
+    assert lab.delete("bands", "study") == "study"
+    assert [row["name"] for row in lab.datasets()] == ["bands"]
+    with pytest.raises(BadInput, match="There is no study 'bands' of your own to delete"):
+        lab.delete("bands", "study")
+    assert lab.delete("bands", "data set") == "data set" and not lab.datasets()
+
+
 def test_a_plain_folder_called_shared_is_no_other_home(lab):
     (lab.home / "shared").mkdir()
     assert homes.trunk(lab.home) == lab.home.resolve()
@@ -129,6 +144,39 @@ def test_visitors_who_left_long_ago_are_forgotten_and_what_they_shared_is_not(la
     assert homes.sweep(lab.home, 7200) == ["0a" * 16]
     assert not gone.home.exists() and here.home.exists() and (lab.home / "cache" / "kept").exists()
     assert "shown" in [row["study"] for row in lab.studies()]
+
+
+def test_features_go_with_the_home_whose_images_they_are_of(lab):
+    visitor = lab.of("0a" * 16).home
+    kept = lab.home / "cache" / "features"
+    trained(visitor, ("linear_probe",), name="on-shared")
+    of_shared = set(kept.rglob("*.npy"))
+    assert of_shared and {file.parent for file in of_shared} == {kept}
+    trained(visitor, ("linear_probe",), data=bands(visitor, 3, "mine"), name="on-mine")
+    of_mine = set(kept.rglob("*.npy")) - of_shared
+    assert of_mine and {file.parent for file in of_mine} == {kept / visitor.name}
+    shutil.copytree(kept / visitor.name, kept / "ann")
+    shutil.copytree(kept / visitor.name, kept / ("0c" * 16))  # of a job that outlived its home
+    os.utime(visitor, (0, 0))
+    homes.sweep(lab.home, 7200)
+    assert {path.name for path in kept.iterdir()} == {"ann", *(file.name for file in of_shared)}
+
+
+def test_features_of_everybody_fill_one_budget(tmp_path, monkeypatch):
+    from ftlab import features  # and with it torch
+
+    monkeypatch.setattr(features, "BUDGET_BYTES", 250)
+    shared = homes.features(tmp_path)
+    anns, bens = (homes.features(homes.personal(tmp_path, name)) for name in ("ann", "ben"))
+    files = [folder.resolve() / "x.npy" for folder in (anns, shared, bens)]
+    for age, file in enumerate(files):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"0" * 80)
+        os.utime(file, (age, age))
+    features._make_room(bens, 80)
+    assert [file.exists() for file in files] == [False, True, True]
+    features._make_room(shared, 160)
+    assert [file.exists() for file in files] == [False, False, True]
 
 
 @pytest.mark.parametrize("name", ["ann", "0A" * 16, "0a" * 15, "0a" * 16 + "b", "0a" * 16 + ".b"])

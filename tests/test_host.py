@@ -14,6 +14,7 @@ import time
 from collections import namedtuple
 from dataclasses import replace
 from io import StringIO
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -250,6 +251,49 @@ def test_a_link_among_leftovers_leads_nowhere(tmp_path):
     time.sleep(0.02)
     leftovers.sweep(cache, 0.01)
     assert (outside / "deep" / "x.png").exists()
+
+
+def test_a_folder_that_goes_while_it_is_swept_keeps_no_other(tmp_path, monkeypatch):
+    old = [tmp_path / ("ab" * 32), tmp_path / ("cd" * 32)]
+    for folder in old:
+        folder.mkdir()
+        (folder / "x.png").touch()
+    walk, failed = Path.rglob, []
+
+    def going(folder, pattern):
+        if not failed:
+            failed.append(folder)
+            raise FileNotFoundError(folder)
+        return walk(folder, pattern)
+
+    monkeypatch.setattr(Path, "rglob", going)
+    time.sleep(0.02)
+    leftovers.sweep(tmp_path, 0.01)
+    assert [folder.exists() for folder in old] == [folder in failed for folder in old]
+    assert leftovers.sweep(tmp_path, 0.01) == 1 and not any(tmp_path.iterdir())
+
+
+def test_tidying_up_goes_on_after_whatever_stands_in_its_way(tmp_path, monkeypatch):
+    begun = []
+
+    def refused(what):
+        def sweep(*_):
+            begun.append(what)
+            raise PermissionError(13, "Permission denied")
+
+        return sweep
+
+    def tired(seconds):
+        if len(begun) >= 4:
+            raise Tired
+
+    monkeypatch.setattr(launch, "time", SimpleNamespace(sleep=tired))
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr(launch.leftovers, "sweep", refused("files"))
+    monkeypatch.setattr(launch.homes, "sweep", refused("homes"))
+    with pytest.raises(Tired):
+        launch._sweep(tmp_path, PUBLIC)
+    assert begun == ["files", "homes"] * 2
 
 
 @pytest.mark.parametrize("mode", [ONE, CLASSROOM, PUBLIC], ids=lambda mode: mode.name)

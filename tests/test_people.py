@@ -1,13 +1,16 @@
 """Several people at one lab: whose it is at each use, and the limits that stop them."""
 
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Barrier, BrokenBarrierError
 from types import SimpleNamespace
 
 import pytest
 from conftest import TINY
 from tiny import QUICK, ask, bands
 
-from ftlab import queue
+from ftlab import files, queue
 from ftlab.lab import Lab
 from ftlab.modes import CLASSROOM, ONE, PUBLIC
 from ftlab.people import UNKNOWN, People
@@ -84,6 +87,26 @@ def test_a_study_that_is_too_large_is_refused_with_its_limit(room, changes, said
     assert names(room.lab.studies()) == [] and not queue.listed(room.home)
 
 
+def test_a_study_is_no_larger_for_being_asked_for_in_parts(room):
+    room.lab.enqueue(question(name="grows", seeds=(0, 1)))
+    written = room.home / "people" / "ann" / "checkpoints" / "grows" / "study.json"
+    before = written.read_bytes()
+    more = question(name="grows", seeds=(2, 3, 4))
+    for verb in (room.lab.enqueue, room.lab.estimate):
+        with pytest.raises(BadInput, match="may train 8 epochs in all, and this one asks for 10"):
+            verb(more)
+    assert written.read_bytes() == before
+    room.lab.enqueue(question(name="grows", seeds=(0, 1, 2, 3)))
+    assert files.read_json(written)["seeds"] == [0, 1, 2, 3]
+
+
+def test_a_search_grows_with_the_seeds_that_its_study_is_given(room):
+    room.lab = People(Lab(room.home), replace(MODE, study_epochs=24), lambda: room.who)
+    assert room.lab.enqueue(question(name="search", search=Search())) == "search"
+    with pytest.raises(BadInput, match="asks for 36"):
+        room.lab.enqueue(question(name="search", seeds=(0, 1, 2)))
+
+
 def test_weights_that_are_not_here_are_not_downloaded(room, monkeypatch):
     monkeypatch.setattr(Lab, "weights_state", lambda lab, name: {"ready": False})
     monkeypatch.setattr(Lab, "fetch", lambda *_: pytest.fail("it asked the hub"))
@@ -106,6 +129,54 @@ def test_only_so_many_studies_of_one_person_wait(room):
         room.lab.resume("a")
     room.who = "ben"
     assert room.lab.enqueue(question(name="c")) == "c"
+
+
+def test_of_two_that_come_in_one_moment_the_second_is_refused_and_leaves_nothing(room, monkeypatch):
+    room.lab = People(Lab(room.home), replace(MODE, waiting_studies=1), lambda: room.who)
+    room.lab.enqueue(question(name="old"))
+    room.lab.stop("old")
+    together, listed = Barrier(2), queue.listed
+
+    def seen(home):
+        rows = listed(home)
+        with contextlib.suppress(BrokenBarrierError):  # where the second has to wait
+            together.wait(1)
+        return rows
+
+    monkeypatch.setattr(queue, "listed", seen)
+
+    def tried(verb, given) -> str:
+        try:
+            return verb(given)
+        except BadInput as error:
+            return str(error)
+
+    with ThreadPoolExecutor(2) as pool:
+        asked = [
+            pool.submit(tried, room.lab.enqueue, question(name="new")),
+            pool.submit(tried, room.lab.resume, "old"),
+        ]
+        said = [one.result() for one in asked]
+    (row,) = listed(room.home)
+    (passed,) = {"old", "new"} & set(said)
+    assert row["study"] == f"people/ann/checkpoints/{passed}"
+    refused = "Of yours one study waits or runs already: let it end, or stop it, first."
+    assert set(said) == {passed, refused}
+    assert set(names(room.lab.studies())) == {"old", passed}
+
+
+def test_what_can_be_resumed_is_told_by_whose_it_is_and_the_time_it_had(room):
+    ask(room.home, name="shared")
+    folder = ask(Lab(room.home).of("ann").home, name="mine")
+    assert room.lab.watch("mine")["resumable"] and not room.lab.watch("shared")["resumable"]
+    files.write_json(folder / "spent.json", {"seconds": MODE.study_seconds})
+    assert not room.lab.watch("mine")["resumable"]
+    with pytest.raises(BadInput, match="This took the 60 minutes it may take here"):
+        room.lab.resume("mine")
+    room.lab = People(Lab(room.home), replace(MODE, study_seconds=None), lambda: room.who)
+    assert room.lab.watch("mine")["resumable"]
+    room.who = ""
+    assert not room.lab.watch("shared")["resumable"], "whoever is unknown may look"
 
 
 def test_a_data_set_that_is_too_large_leaves_nothing_behind(room):

@@ -42,10 +42,33 @@ def test_whoever_comes_while_a_new_queue_is_written_waits_for_it(tmp_path):
     assert order(tmp_path) == ["s"]
 
 
-def test_a_queue_that_cannot_be_opened_is_bad_input(tmp_path):
+def test_a_queue_that_is_none_is_named_with_what_to_do(tmp_path):
     (tmp_path / "queue.sqlite").write_bytes(b"this is no database, whatever it is called" * 50)
-    with pytest.raises(BadInput, match="The queue cannot be used"):
+    with pytest.raises(BadInput) as error:
         queue.listed(tmp_path)
+    assert str(error.value) == (
+        "The queue cannot be used: file is not a database (queue.sqlite). "
+        "Move that file out of the home: studies stay, only who waits is forgotten."
+    )
+    (tmp_path / "queue.sqlite").unlink()
+    other = sqlite3.connect(tmp_path / "queue.sqlite")
+    other.execute("CREATE TABLE jobs (other TEXT)")
+    other.close()
+    with pytest.raises(BadInput, match=r"column.*\(queue.sqlite\). Move that file"):
+        queue.listed(tmp_path)
+
+
+def test_a_queue_that_is_locked_stays_where_it_is(tmp_path, monkeypatch):
+    add(tmp_path, "s")
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, **{**k, "timeout": 0}))
+    other = connect(tmp_path / "queue.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(BadInput) as error:
+        queue.listed(tmp_path)
+    other.close()
+    assert str(error.value) == "The queue cannot be used: database is locked (queue.sqlite)."
+    assert order(tmp_path) == ["s"]
 
 
 def test_people_wait_in_one_queue_whatever_their_studies_are_called(tmp_path):

@@ -44,7 +44,7 @@ class FakeLab:
     """Remembers what it was asked to import and delete."""
 
     def __init__(self, refuse: str = "", kind: str = "data set"):
-        self.imported, self.refuse, self.kind = [], refuse, kind
+        self.imported, self.deleted, self.refuse, self.kind = [], [], refuse, kind
 
     def import_data(self, source, name, **options):
         self.imported.append((source, name, options))
@@ -54,8 +54,13 @@ class FakeLab:
     def datasets(self):
         return [REPORT, {**REPORT, "name": "skin"}]
 
-    def deletable(self, name):
-        return self.kind
+    def deletable(self, name, kind):
+        if kind != self.kind:
+            raise BadInput(f"There is no {kind} {name!r} of your own to delete.")
+        return kind
+
+    def delete(self, name, kind):
+        self.deleted.append((name, self.deletable(name, kind)))
 
     def sample(self, name, n, seed=0):
         return [{"file": Path("a"), "label": "x", "split": "val", "mask": None}] * 2 + [
@@ -148,6 +153,16 @@ def test_phantoms_are_called_synthetic():
         ("name a table with --labels FILE.csv.", "name a table under “Table of labels”."),
         ("without --labels, --group-pattern and all --…-column.", "without the table of labels."),
         ("--per-class is at least 1, not 0.", "“Images per class” is at least 1, not 0."),
+        ("Add images of others, or widen test in --fractions.", "Add images of others."),
+        ("start a new study with another --name.", "start a new study under another “Name”."),
+        ("worked on: `ftlab stop a-b` first.", "worked on: stop it first, under “Studies”."),
+        (
+            "already; `ftlab status x` shows how far it is, `ftlab stop x` stops it.",
+            "already; “Studies” shows how far it is, and stops it.",
+        ),
+        ("There is no study 'x'; `ftlab studies` lists them.", "There is no study 'x'."),
+        ("full: free some space, and the same command goes on.",
+         "full: free some space, and “Resume” goes on."),
     ],
 )  # fmt: skip
 def test_sentences_name_the_pages_fields_and_no_option(sentence, page):
@@ -282,14 +297,8 @@ def test_a_list_read_again_sets_the_choice_only_if_it_is_gone():
     assert data._choices(FakeLab(), "gone", again=True).value == "lungs"
 
 
-def test_a_study_of_the_same_name_is_not_deleted():
-    with pytest.raises(BadInput, match="no data set 'lungs' any more"):
-        data._deletable(FakeLab(kind="study"), "lungs")
-
-
 def test_what_is_deleted_is_what_was_asked_about_whatever_is_chosen_since():
-    lab, deleted = FakeLab(), []
-    lab.delete = deleted.append
+    lab = FakeLab()
     with gr.Blocks() as demo:
         chosen, shown = gr.Radio(["lungs", "skin"]), data._shown()
         data._wire_delete(lab, chosen, shown)
@@ -298,8 +307,12 @@ def test_what_is_deleted_is_what_was_asked_about_whatever_is_chosen_since():
         asked = dict(zip(ask.outputs, ask.fn("gone"), strict=True))
         page = {shown.doomed: asked[shown.doomed], chosen: "skin"}
         update = sure.fn(*(page[field] for field in sure.inputs))
+        lab.kind = "study"  # of the same name
+        for event, given in ((ask, ["gone"]), (sure, ["gone", "skin"])):
+            with pytest.raises(gr.Error, match="There is no data set &#x27;gone"):
+                event.fn(*given)
     assert "Delete <strong>gone</strong>" in asked[shown.question]
-    assert deleted == ["gone"]
+    assert lab.deleted == [("gone", "data set")]
     assert update.value is None and ("skin (30 images, 2 classes)", "skin") in update.choices
 
 

@@ -147,6 +147,28 @@ def test_what_the_core_says_reads_well_where_there_is_no_command_line(module):
     assert not [text for text in said if re.search(r"--\w|`ftlab [a-z]", str(text))]
 
 
+CORE = ("context", "deleting", "files", "presence", "queue", "studies", "training", "tuning")
+
+
+@pytest.mark.parametrize("module", [*CORE, "datasets/splits", "datasets/store", "datasets/images"])
+def test_what_was_written_for_a_terminal_reads_well_on_the_page(module):
+    source = Path(strategies.__file__).parent / f"{module}.py"
+    said = map(parts.spoken, _sentences(source.read_text(encoding="utf-8")))
+    assert not [text for text in said if re.search(r"--\w|`ftlab [a-z]", text)]
+
+
+def _sentences(source: str) -> list[str]:
+    """All texts of a module but its docstrings, what is filled in as an x."""
+    tree = ast.parse(source)
+    inside = {id(v) for n in ast.walk(tree) if isinstance(n, ast.JoinedStr) for v in n.values}
+    docs = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
+    nodes = [node for node in ast.walk(tree) if id(node) not in inside | docs]
+    whole = [node.values for node in nodes if isinstance(node, ast.JoinedStr)]
+    whole += [[node] for node in nodes if isinstance(node, ast.Constant)]
+    filled = [[p.value if isinstance(p, ast.Constant) else "x" for p in text] for text in whole]
+    return ["".join(map(str, text)) for text in filled]
+
+
 def test_an_option_is_no_option_on_the_page():
     def refusing():
         raise BadInput("--batch is at least 2, not 1: see --train-per-class, or 2--3.")
@@ -217,17 +239,14 @@ def test_a_study_is_deleted_once_asked_and_never_another_thing_of_its_name(lab):
     name = started(lab, 12, "finished")
     assert watching._look(lab, name, {})[6].visible
     assert not watching._look(lab, started(lab, 1, "running", "two"), {})[6].visible
-    deleted = []
-    lab.deletable, lab.delete = (lambda name: "study"), deleted.append
+    deleted, asked_of = [], []
+    lab.deletable = lambda *of: asked_of.append(of)
+    lab.delete = lambda *of: deleted.append(of)
     asked, confirm, doomed = watching._ask(lab, name)
     assert "Delete <strong>one</strong> with all its runs for good?" in asked and confirm.visible
     with gr.Blocks():
         watching._delete(lab, doomed, {})
-    assert deleted == ["one"]
-    lab.deletable = lambda name: "data set"
-    with pytest.raises(BadInput, match="no study 'one' any more"):
-        watching._delete(lab, name, {})
-    assert deleted == ["one"]
+    assert deleted == asked_of == [("one", "study")]
 
 
 def test_what_is_deleted_is_what_was_asked_about_wherever_the_list_has_moved(lab):
@@ -270,9 +289,36 @@ def test_stop_and_resume_are_offered_where_they_mean_something(lab, state, stop,
     assert (shown[2].visible, shown[3].visible) == (stop, resume)
 
 
+def test_runs_that_failed_can_be_tried_again_also_beside_others_that_finished(lab):
+    watched = lab.watch(started(lab, 12, "finished"))
+    assert not progress.resumable(watched)
+    watched["runs"][0]["state"] = "failed"
+    assert progress.resumable(watched)
+    assert not progress.resumable({**watched, "state": "queued"})
+    lab.watch = lambda name: watched
+    assert watching._look(lab, "one", {})[3].visible
+
+
+@pytest.mark.parametrize("state", ["stopped", "interrupted", "failed"])
+def test_what_cannot_be_resumed_offers_no_resume(lab, state):
+    name, watch = started(lab, 4, state), lab.watch
+    assert ("press Resume" in progress.head(watch(name))) == (state != "failed")
+    lab.watch = lambda name: {**watch(name), "resumable": False}
+    shown = watching._look(lab, name, {})
+    assert not shown[3].visible and "press Resume" not in shown[1] and state in shown[1]
+
+
 def test_why_a_run_failed_is_told_in_words_and_escaped(lab):
     html = watching._look(lab, started(lab, 4, "failed"), {})[1]
     assert "The loss became &lt;NaN&gt;." in html
+
+
+def test_why_a_run_failed_names_no_command(lab):
+    watched = lab.watch(started(lab, 4, "failed"))
+    watched["runs"][0]["reason"] = "No rate trains full; see `ftlab status`."
+    watched["reason"] = "It has changed: start a new study with another --name."
+    html = progress.head(watched)
+    assert "No rate trains full.</li>" in html and "under another “Name”.</li>" in html
 
 
 def test_a_new_page_opens_on_the_study_at_work(lab):

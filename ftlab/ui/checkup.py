@@ -15,12 +15,23 @@ SOURCES = {
     "npz": "an .npz file",
     "hub": "the Hugging Face hub",
 }
-OPTIONS = (  # what sentences written for the command line are called on the page
+OPTIONS = (  # what sentences written for the command line say on the page
     (r"with --labels FILE\.csv", "under “Table of labels”"),
     (r"--labels, --group-pattern and all --…-column", "the table of labels"),
     (r"--per-class", "“Images per class”"),
     (r", or say with --group-pattern [^;]+; else", ", or"),
     (r"with --(\w)(\w+)-column", lambda m: f"in the field “{m[1].upper()}{m[2]} column”"),
+    (r", or widen test in --fractions", ""),
+    (r"with another --name", "under another “Name”"),
+    (r"`ftlab stop \S+` first", "stop it first, under “Studies”"),
+    (
+        r"`ftlab status \S+` shows how far it is, `ftlab stop \S+` stops it",
+        "“Studies” shows how far it is, and stops it",
+    ),
+    (r"; `ftlab studies` lists them", ""),
+    (r"; see `ftlab status`|: `ftlab runs`", ""),
+    (r"import one with `ftlab import SOURCE NAME`", "the Data tab imports one"),
+    (r"the same command goes on", "“Resume” goes on"),
 )
 
 

@@ -157,13 +157,12 @@ def _wire_delete(lab: Any, chosen: gr.Radio, shown: SimpleNamespace) -> None:
     """
 
     def ask(name):
-        _deletable(lab, name)
+        lab.deletable(name, "data set")
         said = f"Delete <strong>{esc(name)}</strong> with all its images for good?"
         return f'<p role="alert">{said}</p>', gr.Column(visible=True), name
 
     def sure(name, now):
-        _deletable(lab, name)
-        lab.delete(name)
+        lab.delete(name, "data set")
         gr.Success(f"{esc(name)} is deleted.")
         return _choices(lab, now, again=True)
 
@@ -173,9 +172,3 @@ def _wire_delete(lab: Any, chosen: gr.Radio, shown: SimpleNamespace) -> None:
     shown.keep.click(*hide, **QUIET)
     gone = shown.sure.click(told(sure), [shown.doomed, chosen], chosen, **QUIET)
     gone.success(*hide, **QUIET)
-
-
-def _deletable(lab: Any, name: str) -> None:
-    """Make sure that a name is a data set's: a study may have the same."""
-    if lab.deletable(name) != "data set":
-        raise BadInput(f"There is no data set {name!r} any more.")

@@ -223,7 +223,9 @@ def _sweep(home: Path, mode) -> None:
     """Tidy up again and again: old uploads and downloads, and of the public the visitors' homes."""
     cache = Path(os.environ["GRADIO_TEMP_DIR"])
     while True:
-        leftovers.sweep(cache, 3600 * (mode.idle_hours or KEPT_HOURS))
+        with contextlib.suppress(OSError):  # whatever stands in one's way must not end the other
+            leftovers.sweep(cache, 3600 * (mode.idle_hours or KEPT_HOURS))
         if mode.name == "public" and mode.idle_hours:
-            homes.sweep(home, 3600 * mode.idle_hours)
+            with contextlib.suppress(OSError):
+                homes.sweep(home, 3600 * mode.idle_hours)
         time.sleep(SWEEP_SECONDS)

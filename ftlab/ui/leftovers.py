@@ -19,7 +19,9 @@ def sweep(cache: Path, seconds: float) -> int:
     """
     gone = 0
     for entry in _entries(cache):
-        gone += sum(_old(file, seconds) for file in (entry, *entry.rglob("*")))
+        with contextlib.suppress(OSError):  # what is in a folder may go while it is walked
+            for file in (entry, *entry.rglob("*")):
+                gone += _old(file, seconds)
         with contextlib.suppress(OSError):  # a file, or not empty
             entry.rmdir()
     return gone

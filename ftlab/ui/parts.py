@@ -22,6 +22,7 @@ from PIL import Image
 
 from ..records import BadInput
 from . import words
+from .checkup import on_page
 from .text import NONE, amount, duration, empty, esc, interval, percent, points, term  # noqa: F401
 
 KEPT_SECONDS = 86_400  # a file made for a download, or unpacked from an upload, stays so long
@@ -59,7 +60,7 @@ def refusal(sentence: str) -> gr.Error:
 
 def spoken(sentence: str) -> str:
     """A sentence that names an option of the command line, as whoever has none should read it."""
-    return re.sub(r"(?<!\w)--(?=[a-z])", "", sentence)
+    return re.sub(r"(?<!\w)--(?=[a-z])", "", on_page(sentence))
 
 
 def radio(options: Sequence[str] | Mapping, label: str) -> gr.Radio:

@@ -17,11 +17,12 @@ VIEW = "validation balanced accuracy"
 WORDS = {
     "running": "running",
     "queued": "waits for its turn",
-    "interrupted": "interrupted: press Resume to go on from the last whole epoch",
-    "stopped": "stopped: press Resume to go on from the last whole epoch",
+    "interrupted": "interrupted",
+    "stopped": "stopped",
     "failed": "failed",
     "finished": "finished: the Results tab has the test results",
 }
+GO_ON = ": press Resume to go on from the last whole epoch"
 
 Diaries = Mapping[str, Sequence[Mapping]]
 
@@ -32,9 +33,19 @@ def listed(rows: Sequence[Mapping]) -> list[tuple[str, str]]:
     return [(f"{SIGNS[row['state']]} {row['study']}, {row['state']}", row["study"]) for row in rows]
 
 
+def resumable(watched: Mapping) -> bool:
+    """Whether Resume has something to do: of a study that stands still, or whose runs failed."""
+    states = {watched["state"], *(row["state"] for row in watched["runs"])}
+    still = watched["state"] not in ("running", "queued") and watched.get("resumable", True)
+    return still and bool(states & {"interrupted", "stopped", "failed"})
+
+
 def head(watched: Mapping) -> str:
     """HTML: the study's name and state, its bar, and the time left."""
     done, epochs, state = watched["epochs_done"], watched["epochs"], watched["state"]
+    words = WORDS[state]
+    if state in ("interrupted", "stopped") and resumable(watched):
+        words += GO_ON
     share = 100 * done / epochs if epochs else 100.0
     text = f"{done} of {epochs} epochs"
     if state == "running" and done < epochs:
@@ -44,7 +55,7 @@ def head(watched: Mapping) -> str:
         text += f", {watched['ahead']} stud{'y' if watched['ahead'] == 1 else 'ies'} first"
     return (
         f'<div class="ft-study"><h3>{esc(watched["study"])} '
-        f'<span class="ft-state ft-state-{state}">{SIGNS[state]} {WORDS[state]}</span></h3>'
+        f'<span class="ft-state ft-state-{state}">{SIGNS[state]} {words}</span></h3>'
         f'<div class="ft-progress" role="progressbar" aria-label="Epochs trained" '
         f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{share:.0f}" '
         f'aria-valuetext="{esc(text)}">'
@@ -58,7 +69,9 @@ def _reasons(watched: Mapping) -> str:
     failed = [(row["run"], row["reason"]) for row in watched["runs"] if row.get("reason")]
     if watched.get("reason"):
         failed.insert(0, ("The study", watched["reason"]))
-    items = "".join(f"<li><b>{esc(who)}</b> failed: {esc(why)}</li>" for who, why in failed)
+    items = "".join(
+        f"<li><b>{esc(who)}</b> failed: {esc(parts.spoken(why))}</li>" for who, why in failed
+    )
     return f'<ul class="ft-bad ft-reasons">{items}</ul>' if items else ""
 
 

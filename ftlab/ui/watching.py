@@ -9,7 +9,6 @@ from functools import partial
 
 import gradio as gr
 
-from ..records import BadInput
 from . import charts, parts, progress
 from .parts import told
 
@@ -118,22 +117,15 @@ def _wire_delete(lab, watching: Watching) -> None:
 
 
 def _ask(lab, name: str) -> tuple:
-    _deletable(lab, name)
+    lab.deletable(name, "study")
     said = f"Delete <strong>{parts.esc(name)}</strong> with all its runs for good?"
     return f'<p role="alert">{said}</p>', gr.Column(visible=True), name
 
 
 def _delete(lab, name: str, seen: dict) -> list:
-    _deletable(lab, name)
-    lab.delete(name)
+    lab.delete(name, "study")
     gr.Success(f"{parts.esc(name)} is deleted.")
     return _look(lab, None, seen)
-
-
-def _deletable(lab, name: str) -> None:
-    """Make sure that a name is a study's: a data set may have the same."""
-    if lab.deletable(name) != "study":
-        raise BadInput(f"There is no study {name!r} any more.")
 
 
 def arrive(lab):
@@ -164,16 +156,17 @@ def _look(lab, chosen: str | None, seen: dict) -> list:
         nothing = [parts.empty(*NOTHING), hidden, hidden, gr.Plot(visible=False), "", hidden]
         return [radio, *nothing, now]
     diaries, state = lab.diaries(picked), watched["state"]
+    at_work = state in ("running", "queued")
     chart = progress.learning(watched, diaries)
     read = charts.text_equivalent(chart) if chart else ""
     return [
         radio,
         progress.head(watched),
-        gr.Button(visible=state in ("running", "queued")),
-        gr.Button(visible=state in ("stopped", "interrupted", "failed")),
+        gr.Button(visible=at_work),
+        gr.Button(visible=progress.resumable(watched)),
         gr.Plot(chart and chart.figure, visible=chart is not None),
         read + progress.table(watched, diaries),
-        gr.Button(visible=state not in ("running", "queued")),
+        gr.Button(visible=not at_work),
         now,
     ]
 
