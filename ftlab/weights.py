@@ -122,11 +122,14 @@ def fetch(backbone: str) -> Path:
     """The local file of a backbone's own weights, downloaded if it is neither bundled nor cached.
 
     Raises:
-        BadInput: the hub does not answer within 10 seconds or does not have it.
+        BadInput: the hub does not answer within 10 seconds or does not have it, or the disk is
+            full.
     """
     if own(backbone) == "bundled":
         return BUNDLED
     import huggingface_hub as hub
+
+    from .datasets.hub import no_room
 
     repository = hub_repository(backbone)
     cached = hub.try_to_load_from_cache(repository, FILE)
@@ -144,6 +147,11 @@ def fetch(backbone: str) -> Path:
     try:
         return Path(hub.hf_hub_download(repository, FILE, etag_timeout=HUB_SECONDS))
     except Exception as error:  # the hub client's own tree of errors, OSError, HTTP errors
+        if no_room(error):
+            raise BadInput(
+                f"The disk has no room for the ImageNet weights of {backbone} ({repository}): "
+                "free some space."
+            ) from error
         raise BadInput(
             f"The ImageNet weights of {backbone} ({repository}) could not be downloaded "
             f"({type(error).__name__}): {advice}."

@@ -7,11 +7,13 @@ import pydicom
 import pytest
 from odd_images import dicom
 from PIL import Image
+from pydicom import Dataset, dcmwrite
 from pydicom.pixels import apply_windowing
-from pydicom.uid import JPEGLosslessSV1
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLosslessSV1
 
 from ftlab.datasets import import_dataset, read_image, report
 from ftlab.datasets.dicom import read_dicom
+from ftlab.datasets.groups import of_images
 from ftlab.records import BadInput
 
 RAMP = np.tile(np.arange(256), (16, 1))
@@ -99,6 +101,78 @@ def test_colour_and_palette_pictures_keep_their_colours():
     assert np.array_equal(read_image(BytesIO(palette)).pixels, colours)
 
 
+@pytest.mark.parametrize("declared", [8, 16])
+def test_a_palette_of_8_bit_colours_in_16_bits_each_is_not_dark(declared):
+    """Also where the picture itself has only its dark ones."""
+    tables = {
+        f"{c}PaletteColorLookupTable{part}": value
+        for c, colours in (("Red", [0, 200, 9]), ("Green", [0, 30, 255]), ("Blue", [0, 60, 9]))
+        for part, value in (
+            ("Descriptor", [3, 0, declared]),
+            ("Data", np.array(colours, np.uint16).tobytes()),
+        )
+    }
+    index = np.zeros((16, 16), np.uint8)
+    index[:8] = 1
+    picture = read_image(dicom(index, PhotometricInterpretation="PALETTE COLOR", **tables))
+    assert picture.pixels[0, 0].tolist() == [200, 30, 60] and not picture.pixels[8:].any()
+
+
+def enhanced(values, shared=None, frames=()):
+    """An Enhanced file; shared and frames: what its functional groups say of window and rescale."""
+
+    def group(said):
+        of = Dataset()
+        for name, value in said.items():
+            at = "PixelValueTransformation" if name.startswith("Rescale") else "FrameVOILUT"
+            inner = of.get(f"{at}Sequence") or [Dataset()]
+            setattr(inner[0], name, value)
+            setattr(of, f"{at}Sequence", inner)
+        return of
+
+    more = {"SharedFunctionalGroupsSequence": [group(shared or {})]}
+    return dicom(values, PerFrameFunctionalGroupsSequence=[group(f) for f in frames], **more)
+
+
+def test_an_enhanced_file_is_seen_through_the_window_of_its_frame():
+    stored = np.stack([(RAMP * 16).astype(np.int16)] * 3)
+    rescale = {"RescaleSlope": 1, "RescaleIntercept": -1024}
+    window = {"WindowCenter": 40, "WindowWidth": 400}
+    plain = read_image(dicom(stored[1], **rescale, **window))
+    shared = read_image(enhanced(stored, {**rescale, **window}))
+    other = {"WindowCenter": 900, "WindowWidth": 9}
+    own = read_image(enhanced(stored, {**rescale, **other}, [other, window, other]))
+    assert np.array_equal(plain.pixels, shared.pixels) and np.array_equal(plain.pixels, own.pixels)
+    assert plain.notes[0] in own.notes and "window 40 / 400" in plain.notes[0]
+
+
+@pytest.mark.parametrize(
+    "padding",
+    [
+        {"PixelPaddingValue": -2000},
+        {"PixelPaddingValue": -2048, "PixelPaddingRangeLimit": -1999},
+        {"PixelPaddingValue": -1999, "PixelPaddingRangeLimit": -2048},
+    ],
+)
+def test_padding_around_a_scan_leaves_its_levels_where_they_were(padding):
+    scan = np.tile(np.linspace(-100, 200, 256), (64, 1)).astype(np.int16)
+    padded = np.pad(scan, ((40, 40), (0, 0)), constant_values=-2000)
+    alone = grey(dicom(scan))
+    levels = grey(dicom(padded, **padding))
+    assert np.array_equal(levels[40:-40], alone) and not levels[:40].any()
+    assert np.ptp(grey(dicom(padded))[40:-40]) < 60  # which nothing but the header can tell
+
+
+def test_padding_written_as_a_positive_number_or_nothing_but_padding_is_read():
+    scan = np.tile(np.linspace(-100, 200, 256), (64, 1)).astype(np.int16)
+    padded = np.pad(scan, ((40, 40), (0, 0)), constant_values=-2000)
+    data = dicom(padded, PixelPaddingValue=-2000)
+    at = data.index(b"\x28\0\x20\x01SS")
+    unsigned = data[: at + 4] + b"US" + data[at + 6 :]
+    assert np.array_equal(grey(unsigned), grey(data))
+    assert not grey(dicom(np.full((16, 16), -2000, np.int16), PixelPaddingValue=-2000)).any()
+
+
 def test_text_that_may_be_burned_in_is_noted():
     notes = read_image(BytesIO(dicom(RAMP.astype(np.uint8), Modality="US"))).notes
     assert any("burned" in note for note in notes)
@@ -126,6 +200,67 @@ def test_a_file_without_a_picture_or_cut_anywhere_is_refused():
     for length in range(132, len(data) - 1, 97):
         with pytest.raises(BadInput):
             read_dicom(data[:length])
+
+
+def test_what_a_header_lacks_is_named():
+    def without(*names):
+        header = pydicom.dcmread(BytesIO(dicom(RAMP.astype(np.uint16), bits=12)))
+        for name in names:
+            delattr(header, name)
+        file = BytesIO()
+        header.save_as(file)
+        return file.getvalue()
+
+    two = ("PhotometricInterpretation", "BitsAllocated")
+    for names in (two[:1], two, ("SamplesPerPixel",), ("BitsStored",), ("PixelRepresentation",)):
+        with pytest.raises(BadInput) as refusal:
+            read_image(without(*names))
+        assert f"the DICOM file lacks {', '.join(names)}, without which" in str(refusal.value)
+
+
+# --- without the preamble ---
+
+
+def bare(data: bytes, syntax=None) -> bytes:
+    """A file from its first element on, as old archives have them; syntax: without group 2 too."""
+    if not syntax:
+        return data[132:]
+    header, file = pydicom.dcmread(BytesIO(data)), BytesIO()
+    dcmwrite(file, Dataset(header), implicit_vr=syntax.is_implicit_VR, little_endian=True)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("syntax", [None, ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+def test_a_file_without_the_preamble_is_read(syntax):
+    values = (RAMP * 16).astype(np.uint16)
+    data = dicom(values, bits=12, WindowCenter=1000, WindowWidth=800, PatientID="P7",
+                 SOPClassUID="1.2.840.10008.5.1.4.1.1.7")  # fmt: skip
+    cut = bare(data, syntax)
+    assert cut[0] == (8 if syntax else 2) and b"DICM" not in cut
+    picture, whole = read_image(cut), read_image(data)
+    assert np.array_equal(picture.pixels, whole.pixels)
+    assert (picture.notes, picture.patient) == (whole.notes, whole.patient)
+
+
+def test_an_import_of_files_without_the_preamble_keeps_no_identifier(tmp_path):
+    source = scans(tmp_path / "scans", lambda n: f"SECRET-{n // 2}")
+    for path in source.rglob("*.dcm"):
+        path.write_bytes(bare(path.read_bytes()))
+    ds = import_dataset(tmp_path / "data", str(source), "x")
+    assert ds.grouped and len(set(ds.groups)) == 12 and report(ds)["skipped"] == []
+    assert all(file.endswith(".png") for file in ds.files)
+    kept = b"".join(p.read_bytes() for p in ds.folder.rglob("*") if p.is_file())
+    assert b"SECRET" not in kept
+
+
+def test_a_file_without_the_preamble_is_refused_wherever_it_is_cut():
+    data = bare(dicom(RAMP.astype(np.uint8), Modality="MR"), ImplicitVRLittleEndian)
+    for length in range(8, len(data) - 1, 97):
+        with pytest.raises(BadInput, match="DICOM|cut short"):
+            read_image(data[:length])
+
+
+# --- imports ---
 
 
 def test_an_import_groups_by_patient_and_keeps_no_identifier(tmp_path):
@@ -172,6 +307,57 @@ def test_lesions_of_one_patient_stay_together_whatever_the_table_calls_them(tmp_
     ds = import_dataset(tmp_path / "data", str(source), "x", **options)
     assert len(set(ds.groups)) == 6 and report(ds)["skipped"] == []
     assert any("18 groups were joined with others" in w for w in report(ds)["warnings"])
+
+
+def names(patient):
+    """What a reader tells of a PatientID: a digest, "" of a word for nobody, None without one."""
+    return read_image(dicom(RAMP.astype(np.uint8), PatientID=patient)).patient
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["ANONYMOUS", "Anonymized", "anonymised^patient", "anon", "NA", "N/A", "0", "000", "?", "-",
+     "xxx", "Unknown", "None", "PatientID", "de-identified", "REMOVED"],
+)  # fmt: skip
+def test_a_word_for_nobody_is_no_patient(word):
+    assert names(word) == ""
+
+
+@pytest.mark.parametrize("patient", ["P1", "10", "X1", "Nancy", "anon-0001", "ID7", "X", "id 03"])
+def test_whoever_has_a_name_is_a_patient(patient):
+    assert len(names(patient)) == 64
+    assert names("") is None and names("  ") is None
+
+
+def test_scans_of_nobody_are_not_one_patient(tmp_path):
+    source = scans(tmp_path / "scans", lambda n: f"P{n // 4}" if n < 12 else "ANONYMOUS")
+    ds = import_dataset(tmp_path / "data", str(source), "x")
+    assert len(set(ds.groups)) == 3 + 24
+    said = report(ds)["warnings"]
+    assert any("24 DICOM files have a PatientID that stands for nobody" in w for w in said)
+    assert any("24 images have no group; each counts as its own" in w for w in said)
+
+
+def test_patients_are_set_aside_as_tables_and_folders_are(tmp_path):
+    source = scans(tmp_path / "scans", lambda n: f"P{n // 2}")
+    assert import_dataset(tmp_path / "data", str(source), "x").grouped
+    ds = import_dataset(tmp_path / "data", str(source), "y", group_column="")
+    assert not ds.grouped and len(set(ds.groups)) == 48
+    assert report(ds)["options"]["group-column"] == ""
+
+
+def test_a_patient_of_a_large_part_of_many_images_is_doubted():
+    def doubted(patients):
+        told = [((), patient) for patient in patients]
+        warnings = of_images(told, [str(n) for n in range(len(told))])[2]
+        return [w for w in warnings if "have the same PatientID, and stay in one split" in w]
+
+    others = [f"P{n}" for n in range(79)]
+    (said,) = doubted([*others, *["STUDY7"] * 21])
+    assert said.startswith("21 of 100 images") and 'write "" with --group-column' in said
+    assert not doubted([*others, "another", *["STUDY7"] * 20])
+    assert not doubted([*others[:50], *["STUDY7"] * 40])  # few images
+    assert not doubted([*others, *[""] * 21]) and not doubted([*others, *[None] * 21])
 
 
 def test_one_patient_for_all_scans_is_nobody(tmp_path):

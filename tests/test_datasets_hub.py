@@ -1,10 +1,12 @@
 """Hub data sets from a cache laid out by hand; the network is never asked."""
 
+import errno
 import os
 import time
+from types import SimpleNamespace
 
 import pytest
-from dirty import tree
+from dirty import refused, tree
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from ftlab.datasets import import_dataset, report
@@ -66,6 +68,23 @@ def test_an_endpoint_that_is_not_there_fails_fast(tmp_path, monkeypatch):
     with pytest.raises(BadInput, match="cannot be reached"):
         import_dataset(tmp_path / "data", "hub:someone/pets", "pets")
     assert time.monotonic() - start < 12
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "/home/someone/.cache"),
+        RuntimeError("File I/O error: No space left on device (os error 28)"),  # hf_xet, in Rust
+    ],
+)
+def test_a_full_disk_is_not_called_an_unreachable_hub(cache, tmp_path, monkeypatch, error):
+    def full(*_, **__):
+        raise error
+
+    listed = SimpleNamespace(siblings=[SimpleNamespace(rfilename="a/1.png", size=9)], sha=SHA)
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: listed)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", full)
+    refused(tmp_path, "hub:someone/pets", "cannot be stored: the disk is full. Free some space")
 
 
 def test_what_is_no_hub_id_is_refused(cache, tmp_path):

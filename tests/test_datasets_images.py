@@ -10,7 +10,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from ftlab.datasets import read_image, resize
+from ftlab.datasets import images, read_image, resize
+from ftlab.datasets.images import decode
 from ftlab.records import BadInput
 
 RAMP = np.tile(np.arange(256, dtype=np.uint8), (16, 1))  # (16, 256)
@@ -152,6 +153,34 @@ def test_the_second_reader_opens_what_pillow_cannot():
     deep = np.tile(np.arange(256, dtype=np.uint16)[None, :, None] * 257, (16, 1, 3))
     planar = read_image(tiff(deep.transpose(2, 0, 1), photometric="rgb", planarconfig="separate"))
     assert np.array_equal(grey(planar), RAMP)
+
+
+@pytest.mark.parametrize("bits", [8, 12, 14, 16])
+@pytest.mark.parametrize("options", [{}, {"byteorder": ">"}, {"compression": "zlib"}])
+def test_colours_in_16_bits_are_scaled_by_their_depth_as_greys_are(bits, options):
+    deep = np.tile(np.linspace(0, 2**bits - 1, 256), (16, 1)).astype(np.uint16)
+    deep = np.stack([deep, deep // 2, np.zeros_like(deep)], axis=2)
+    exif = (0x0112, "H", 1, 3, True)  # turned by half
+    picture = read_image(tiff(deep, photometric="rgb", extratags=[exif], **options))
+    shown = np.stack([RAMP, RAMP // 2, RAMP * 0], axis=2)[::-1, ::-1]
+    assert np.abs(picture.pixels.astype(int) - shown).max() <= 1
+    assert (f"{bits}-bit values were scaled to 8 bits" in picture.notes) == (bits in (12, 14))
+
+
+def test_dark_colours_of_a_compression_without_a_decoder_are_still_read(monkeypatch):
+    def lacking(data):
+        raise BadInput("a TIFF compressed as LZW needs pip install imagecodecs")
+
+    monkeypatch.setattr(images.tiff, "read_tiff", lacking)
+    deep = np.full((16, 16, 3), 4095, np.uint16)
+    assert (decode(tiff(deep, photometric="rgb").getvalue()).pixels == 15).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"byteorder": ">"}, {"compression": "zlib"}])
+def test_whole_numbers_of_32_bits_do_not_turn_negative(options):
+    values = np.tile(np.linspace(0, 2**32 - 1, 256), (16, 1)).astype(np.uint32)
+    levels = grey(read_image(tiff(values, photometric="minisblack", **options))).astype(int)
+    assert np.abs(levels - RAMP).max() <= 3 and (np.diff(levels[0]) >= 0).all()
 
 
 def test_the_whole_picture_is_squashed_and_nothing_cropped():

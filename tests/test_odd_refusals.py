@@ -44,6 +44,7 @@ NO_PICTURES = {
     "pickle": b"\x80\x04\x95\x1d\0\0\0\0\0\0\0\x8c\x05posix\x94\x8c\x06system\x94\x93\x94.",
     "zeros": bytes(500),
     "ones": b"\xff" * 500,
+    "almost DICOM": b"\x08\0\x05\0words that begin so",
     "a question": (2**62).to_bytes(8) + b"x",
 }
 

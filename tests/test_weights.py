@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import pickle
@@ -127,6 +128,18 @@ def test_a_hub_without_the_file_is_one_sentence_within_ten_seconds(hub, monkeypa
         with pytest.raises(BadInput, match="could not be downloaded.*from random weights"):
             weights.load("resnet18")
     assert time.monotonic() - began < 10
+
+
+def test_a_full_disk_is_not_called_a_missing_connection(hub, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device", str(hub))
+
+    monkeypatch.setattr(weights, "_hub_answers", lambda repository: True)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", full)
+    with pytest.raises(BadInput) as caught:
+        weights.fetch("resnet18")
+    said = "The disk has no room for the ImageNet weights of resnet18 (timm/resnet18.tv_in1k): "
+    assert str(caught.value) == said + "free some space."
 
 
 def test_offline_is_believed_at_once(hub):

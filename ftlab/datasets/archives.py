@@ -13,11 +13,13 @@ from ..records import BadInput
 from .listing import MAX_UNPACKED, Listing, is_clutter, why_not
 from .picture import MAX_BYTES
 
-MAX_ENTRIES = 20_000
+MAX_LISTED = 200_000  # entries, since each that is left out may be named in the report
+MAX_ENTRIES = 20_000  # of those that are read
 MAX_RATIO, RATIO_MATTERS = 200, 50 * 2**20  # unpacked / packed; bytes below which none is harmful
 MAX_DEPTH = 12  # folders around a file; BreaKHis has 8
 DAMAGE = (zipfile.BadZipFile, ZlibError, EOFError, NotImplementedError, UnicodeDecodeError)
 LOCAL_HEADER = 30  # bytes before each entry, at the least
+INSTEAD = "take fewer, or unpack it where ftlab runs and import the folder there"
 
 
 def unpack(path: Path, work: Path) -> Listing:
@@ -64,13 +66,24 @@ def _opened(path: Path) -> zipfile.ZipFile:
 
 def _judge(entries: list[zipfile.ZipInfo]) -> None:
     """Refuse an archive as a whole by what its directory says."""
-    if len(entries) > MAX_ENTRIES:
-        raise BadInput(f"The zip has {len(entries)} entries, more than the {MAX_ENTRIES} allowed.")
+    if len(entries) > MAX_LISTED:
+        raise BadInput(
+            f"The zip has {len(entries)} entries, more than the {MAX_LISTED} allowed: {INSTEAD}."
+        )
+    read = [entry for entry in entries if _is_candidate(entry)]
+    if len(read) > MAX_ENTRIES:
+        raise BadInput(
+            f"The zip has {len(read)} entries to read, more than the {MAX_ENTRIES} allowed: "
+            f"{INSTEAD}."
+        )
     if any(entry.flag_bits & 1 for entry in entries):
         raise BadInput("The zip is encrypted: unpack it and zip it again without a password.")
-    unpacked = sum(entry.file_size for entry in entries)
+    unpacked = sum(entry.file_size for entry in read)
     if unpacked > MAX_UNPACKED:
-        raise BadInput(f"The zip unpacks to {unpacked / 2**30:.1f} GB, more than the 2 GB allowed.")
+        raise BadInput(
+            f"The zip unpacks to {unpacked / 2**30:.1f} GB, more than the 2 GB allowed: {INSTEAD}."
+        )
+    unpacked = sum(entry.file_size for entry in entries)
     packed = max(sum(entry.compress_size for entry in entries), 1)
     if unpacked > RATIO_MATTERS and unpacked / packed > MAX_RATIO:
         raise BadInput(
@@ -82,6 +95,12 @@ def _judge(entries: list[zipfile.ZipInfo]) -> None:
     for entry, following in zip(ordered, ordered[1:], strict=False):
         if entry.header_offset + LOCAL_HEADER + entry.compress_size > following.header_offset:
             raise BadInput("The zip's entries overlap each other: zip the pictures again.")
+
+
+def _is_candidate(entry: zipfile.ZipInfo) -> bool:
+    """Whether an entry would be read by its name alone: no clutter, no folder, no other kind."""
+    name = _normal(entry.filename)
+    return not (name.endswith("/") or is_clutter(name) or why_not(name))
 
 
 def _normal(name: str) -> str:

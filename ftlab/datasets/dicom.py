@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
 from io import BytesIO
 
@@ -13,6 +14,20 @@ from .picture import Picture, check_size
 
 DEFLATED = b"1.2.840.10008.1.2.1.99"  # pydicom would unpack such a file whole, whatever its size
 BURNED_IN = ("US", "SC", "OT")  # modalities that often print text into the picture
+# What anonymisation leaves for a PatientID: its letters, small, and its digits.
+NOBODY = re.compile(
+    "0*|xx+|(anon|anonym|anonymi[sz]ed|anonymous|deidentified|unknown)?(patient)?(id)?"
+    "|na|nan|nil|none|noid|null|redacted|removed"
+)
+# An element of group 2 or 8, its length or kind behind it: so a file without the preamble begins.
+BARE = re.compile(rb"[\x02\x08]\0.\0(?:[A-Z]{2}|.\0\0\0)", re.DOTALL)
+NEEDED = ("PhotometricInterpretation", "SamplesPerPixel", "BitsAllocated")
+NEEDED_OF_INTEGERS = ("BitsStored", "PixelRepresentation")  # above 16 bits they may be floats
+
+
+def is_dicom(data: bytes) -> bool:
+    """Whether a file is DICOM by its first bytes, with the preamble or without."""
+    return data[128:132] == b"DICM" or BARE.match(data) is not None
 
 
 def read_dicom(data: bytes) -> Picture:
@@ -25,11 +40,23 @@ def read_dicom(data: bytes) -> Picture:
         BadInput: no picture in it, a declared size that its bytes cannot hold, no decoder.
     """
     try:
-        return _read(data)
+        return _read(_whole(data))
     except (BadInput, MemoryError):
         raise
     except Exception as error:  # damaged files raise anything
         raise BadInput("the DICOM file is damaged or cut short") from error
+
+
+def _whole(data: bytes) -> bytes:
+    """A file with its preamble, and with group 2, which names the transfer syntax."""
+    if data[128:132] == b"DICM":
+        return data
+    if data[0] == 2:
+        return bytes(128) + b"DICM" + data
+    explicit = data[4:6].isalpha()  # what kind of value it is; else its length stands here
+    syntax = b"1.2.840.10008.1.2.1\0" if explicit else b"1.2.840.10008.1.2\0"
+    named = b"\2\0\x10\0UI" + len(syntax).to_bytes(2, "little") + syntax
+    return bytes(128) + b"DICM" + named + data
 
 
 def _read(data: bytes) -> Picture:
@@ -42,6 +69,7 @@ def _read(data: bytes) -> Picture:
     if "Rows" not in header or "Columns" not in header:
         raise BadInput("the DICOM file holds no picture")
     check_size(header.Columns, header.Rows)
+    _check_elements(header)
     frames = int(header.get("NumberOfFrames") or 1)
     _check_length(header, frames, len(data))
     syntax = header.file_meta.TransferSyntaxUID
@@ -60,11 +88,11 @@ def _read(data: bytes) -> Picture:
         notes.append("text may be burned into the picture: look before you share it")
     colour = header.PhotometricInterpretation
     if colour == "PALETTE COLOR":
-        values = apply_color_lut(values, header)[..., :3]
-        pixels, note = to_uint8(values, bits=8 * values.dtype.itemsize)
+        pixels, note = to_uint8(apply_color_lut(values, header)[..., :3], bits=_depth(header))
     elif header.SamplesPerPixel > 1:
         pixels, note = to_uint8(values[..., :3], bits=header.BitsStored)
     else:
+        _take_over(header, frames // 2)
         grey, note = _grey(values, header)
         grey = 255 - grey if colour == "MONOCHROME1" else grey
         pixels = np.repeat(grey[..., None], 3, axis=2)
@@ -73,9 +101,37 @@ def _read(data: bytes) -> Picture:
 
 
 def _patient(header) -> str | None:
-    """A digest of the PatientID, fit to compare patients with and for nothing else, or None."""
+    """A digest of the PatientID, fit to compare patients with and for nothing else.
+
+    None where there is no PatientID; "" where it is a word for nobody, such as ANONYMOUS.
+    """
     identifier = str(header.get("PatientID") or "").strip()
-    return sha256(identifier.encode()).hexdigest() if identifier else None
+    if not identifier:
+        return None
+    if NOBODY.fullmatch("".join(filter(str.isalnum, identifier.casefold()))):
+        return ""
+    return sha256(identifier.encode()).hexdigest()
+
+
+def _check_elements(header) -> None:
+    """Refuse a header that does not say how the pixels are stored."""
+    lacking = [name for name in NEEDED if header.get(name) in (None, "")]
+    if not lacking and header.BitsAllocated <= 16:
+        lacking = [name for name in NEEDED_OF_INTEGERS if header.get(name) is None]
+    if lacking:
+        raise BadInput(
+            f"the DICOM file lacks {', '.join(lacking)}, without which its pixels cannot be read"
+        )
+
+
+def _take_over(header, frame: int) -> None:
+    """Write into a header what an Enhanced file says of one frame's rescale and window."""
+    shared = header.get("SharedFunctionalGroupsSequence") or []
+    of_frames = header.get("PerFrameFunctionalGroupsSequence") or []
+    for group in (*shared[:1], *of_frames[frame : frame + 1]):
+        for what in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
+            for said in (group.get(what) or [])[:1]:
+                header.update(said)
 
 
 def _check_length(header, frames: int, length: int) -> None:
@@ -123,7 +179,26 @@ def _grey(values: np.ndarray, header) -> tuple[np.ndarray, str | None]:
         return unit_to_uint8(_through(rescaled, centre, width, shape)), note
     if values.dtype == np.uint8 and np.array_equal(values, rescaled):
         return to_uint8(values, bits=header.BitsStored)
-    return to_uint8(rescaled.astype(np.float64))
+    return to_uint8(rescaled.astype(np.float64), aside=_padding(values, header))
+
+
+def _padding(values: np.ndarray, header) -> np.ndarray | None:
+    """Which of the stored values (H, W) are no part of the picture; None where no header says."""
+    if header.get("PixelPaddingValue") is None or values.dtype.kind == "f":
+        return None
+    told = [header.PixelPaddingValue, header.get("PixelPaddingRangeLimit")]
+    # some files write the bits of a negative value as a positive one
+    ends = np.array([end for end in told if end is not None], np.int64).astype(values.dtype)
+    return (values >= ends.min()) & (values <= ends.max())
+
+
+def _depth(header) -> int:
+    """How many bits a palette's colours have: some are of 8 bits where the header says 16."""
+    from pydicom.pixels import apply_color_lut
+
+    entries, first, _ = header.RedPaletteColorLookupTableDescriptor
+    colours = apply_color_lut(first + np.arange(entries or 2**16), header)[..., :3]
+    return 8 if colours.max() < 2**8 else 16
 
 
 def _window(header) -> tuple[float, float] | None:

@@ -10,7 +10,9 @@ import numpy as np
 
 from .checks import clusters
 
-Told = tuple[tuple[str, ...], str | None]  # an image's groups by name, and its patient's digest
+Told = tuple[tuple[str, ...], str | None]  # an image's groups by name, and `Picture.patient`
+MANY = 100  # images, from which on one patient should not have
+SHARE = 0.2  # of them
 
 
 def of_images(told: Sequence[Told], alone: Sequence[str]) -> tuple[np.ndarray, int, list[str]]:
@@ -18,13 +20,13 @@ def of_images(told: Sequence[Told], alone: Sequence[str]) -> tuple[np.ndarray, i
 
     Images belong together that share a group, whatever the case of its letters, or a patient of
     DICOM files: lesions of one patient are not independent. One patient for all DICOM files is
-    nobody. A patient is only numbered.
+    nobody, as is "". A patient is only numbered.
 
     Args:
         told: what is said of each image.
         alone: what each image is called where nothing is said of it.
     """
-    patients = Counter(patient for _, patient in told if patient)
+    patients = Counter(patient for _, patient in told if patient is not None)
     nobody = len(patients) == 1 and patients.total() > 1
     marks = [
         [*map(_plain, names), *([(patient,)] if patient and not nobody else [])]
@@ -38,11 +40,7 @@ def of_images(told: Sequence[Told], alone: Sequence[str]) -> tuple[np.ndarray, i
         if names:
             called.setdefault(cluster, names[0])
     warnings = _joined([name for names, _ in told for name in names], len(called))
-    if nobody:
-        warnings.append(
-            "All DICOM files have the same PatientID: it was not used to tell patients. If all are "
-            "of one patient, what is found holds of nobody else."
-        )
+    warnings += _same(patients, len(told))
     numbers = count(1)
     for own, cluster in zip(marks, member, strict=True):
         if own and cluster not in called:
@@ -70,6 +68,28 @@ def _joined(names: Sequence[str], named: int) -> list[str]:
         warnings.append(
             f"{joined} groups were joined with others, since an image or a patient of DICOM files "
             "is in both."
+        )
+    return warnings
+
+
+def _same(patients: Counter[str], images: int) -> list[str]:
+    """What a person should know where files of several patients may have one PatientID."""
+    if len(patients) == 1 and patients.total() > 1:
+        return [
+            "All DICOM files have the same PatientID: it was not used to tell patients. If all are "
+            "of one patient, what is found holds of nobody else."
+        ]
+    warnings = []
+    if nobody := patients[""]:
+        warnings.append(
+            f"{nobody} DICOM files have a PatientID that stands for nobody, such as ANONYMOUS or "
+            "0: it was not used to tell patients."
+        )
+    most = max((count for patient, count in patients.items() if patient), default=0)
+    if images >= MANY and most > SHARE * images:
+        warnings.append(
+            f"{most} of {images} images have the same PatientID, and stay in one split: if they "
+            'are of several patients, write "" with --group-column, so that none is used.'
         )
     return warnings
 

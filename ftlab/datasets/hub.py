@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
+from ..files import disk_full
 from ..records import BadInput
 from .listing import MAX_UNPACKED, SUFFIXES, is_table
 
@@ -17,6 +20,7 @@ def download(repository: str) -> tuple[Path, bool]:
     Raises:
         BadInput: no such data set, no pictures in files, too large, or no way to reach the hub
             and no copy in the local cache.
+        OSError: the disk is full.
     """
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -25,6 +29,8 @@ def download(repository: str) -> tuple[Path, bool]:
     except BadInput:
         raise
     except Exception as error:  # no network shows itself in many kinds of exception
+        if no_room(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         answered = isinstance(error, HfHubHTTPError)
         reason = "answered with an error" if answered else "cannot be reached"
     if folder := _cached(repository):
@@ -33,6 +39,14 @@ def download(repository: str) -> tuple[Path, bool]:
         f"The Hugging Face hub {reason}, and {repository} is not in the local cache: "
         "download its files elsewhere and import them as a folder."
     )
+
+
+def no_room(error: Exception) -> bool:
+    """Whether a download ended because the disk is full.
+
+    Part of the hub's client is no Python: its error is of another kind and has the number in words.
+    """
+    return disk_full(error) or f"(os error {errno.ENOSPC})" in str(error)
 
 
 def _cached(repository: str) -> Path | None:

@@ -8,6 +8,7 @@ there are, and nothing that decodes (not even the EXIF of a PNG) runs before tha
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from importlib import import_module
 from io import BytesIO
 
@@ -48,7 +49,7 @@ def decode(data: bytes, ground: str = "white") -> Picture:
         BadInput: as there.
         MemoryError: it does not fit into the memory there is.
     """
-    if data[128:132] == b"DICM":
+    if dicom.is_dicom(data):
         return dicom.read_dicom(data)
     try:
         return _read(data, ground)
@@ -86,6 +87,12 @@ def _read(data: bytes, ground: str) -> Picture:
         image.load()
         orientation = _orientation(image)
         rgb, note = _rgb(image, tags, ground)
+        if _shallow(image, tags):
+            with suppress(BadInput):  # no decoder for its compression: then Pillow's have to do
+                second = tiff.read_tiff(data)
+                rgb = Image.fromarray(second.pixels)
+                orientation = tags.get(ORIENTATION, 1)  # by which Pillow has turned its own
+                note = next((each for each in second.notes if each not in notes), None)
     notes += [note] if note else []
     if orientation in UPRIGHT:
         rgb = rgb.transpose(UPRIGHT[orientation])
@@ -100,6 +107,12 @@ def _misread(tags: dict, big_endian: bool) -> bool:
     signed_bytes = numbers == 2 and not deep
     swapped_twice = big_endian and tags.get(COMPRESSION, 1) != 1 and deep and numbers in (2, 3)
     return deep_planes or signed_bytes or swapped_twice
+
+
+def _shallow(image: Image.Image, tags: dict) -> bool:
+    """Whether colours stored in 16 bits are of fewer: of these Pillow takes the upper 8 always."""
+    deep = image.mode == "RGB" and tags.get(BITS, (8,))[0] == 16
+    return deep and max(top for _, top in image.getextrema()) < 2**6
 
 
 def _scale_key(image: Image.Image) -> None:
@@ -120,7 +133,10 @@ def _rgb(image: Image.Image, tags: dict, ground: str) -> tuple[Image.Image, str 
     """A loaded picture of any mode as RGB, and what was done in words."""
     if image.mode.startswith(("I", "F")):
         declared = tags.get(BITS, (0,))[0]
-        values, note = to_uint8(np.asarray(image), bits=declared if declared in (12, 14) else None)
+        numbers = np.asarray(image)
+        if declared == 32 and tags.get(SAMPLE_FORMAT, (1,))[0] == 1:
+            numbers = numbers.view(np.uint32)  # Pillow takes the highest bit for a sign
+        values, note = to_uint8(numbers, bits=declared if declared in (12, 14) else None)
         if tags.get(PHOTOMETRIC) == 0:  # white is zero: Pillow turns 8-bit TIFFs over, not these
             values = 255 - values
         return Image.fromarray(values).convert("RGB"), note

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -17,6 +18,7 @@ from .. import files
 from ..records import BadInput
 from . import checks, masks, splits, store
 from .classes import ordered
+from .dicom import is_dicom
 from .groups import lacking, of_images
 from .items import Item
 from .labelling import label_items
@@ -38,7 +40,7 @@ class Reading:
     file: str  # where it is kept, relative to the data set's folder
     mask: str  # as file; "" where there is none
     print: checks.Print
-    patient: str | None  # a digest, of a DICOM file
+    patient: str | None  # as `Picture.patient`
     notes: tuple[str, ...]
 
 
@@ -71,7 +73,8 @@ def import_dataset(
             their usual names (`ftlab.datasets.tables`). Without it class folders are the labels.
         label_column: one, or several with commas between of which each row marks one with 1.
         group_column: what must not straddle splits: patient, lesion, video. "" here, for splits
-            and for masks: none, even where a column has a usual name.
+            and for masks: none, even where a column has a usual name; here it sets DICOM's
+            patients aside, too.
         group_pattern: a regular expression that finds it in an image's name instead, such as
             "patient_[0-9]+": all that it matches, or what its first (group) does.
         split_column: the data set's own splits; otherwise they are made here.
@@ -103,14 +106,27 @@ def import_dataset(
             items = label_items(listing, labels and Path(labels), columns, group_pattern)
             classes = _classes(items, listing, positive)
             readings = _read_all(items, classes, work, listing, progress)
+            if group_column == "":
+                readings = [replace(reading, patient=None) for reading in readings]
             shutil.rmtree(work / "unpacked", ignore_errors=True)
             manifest, rows = _checked(readings, classes, listing, fractions, seed)
             told = _options(named, labels, listing, group_pattern, positive)
             store.write(work, {"name": name, "options": told, **manifest}, rows)
             work.rename(root / name)
-    except OSError as error:  # a full disk, a folder that may not be written
-        raise BadInput(f"The data set cannot be stored: {error.strerror or error}.") from error
+    except OSError as error:
+        raise BadInput(_failed(error, root)) from error
     return store.open_dataset(root, name)
+
+
+def _failed(error: OSError, root: Path) -> str:
+    """What ended an import: a full disk, a folder that may not be written, a file not read."""
+    if files.disk_full(error):
+        return "The data set cannot be stored: the disk is full. Free some space and import again."
+    why = error.strerror or error
+    place = Path(os.fsdecode(error.filename)) if error.filename else root
+    if place.is_relative_to(root) or root.is_relative_to(place):
+        return f"The data set cannot be stored: {why}."
+    return f"{place.name} cannot be read: {why}."
 
 
 def _classes(items: list[Item], listing: Listing, positive: str | None) -> list[str]:
@@ -177,7 +193,7 @@ def _read(item: Item, place: str, work: Path) -> Reading:
     data = file_bytes(item.path)
     picture = read_image(data)
     notes = picture.notes
-    if data[128:132] == b"DICM":
+    if is_dicom(data):
         file = f"images/{place}.png"
         Image.fromarray(picture.pixels).save(work / file)
         notes = (*notes, "DICOM: the picture was kept as 8-bit PNG, the rest of the file was not")

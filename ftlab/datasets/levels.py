@@ -9,7 +9,9 @@ from ..records import BadInput
 DEPTHS = (8, 12, 14, 16)  # bits that scanners and cameras use
 
 
-def to_uint8(values: np.ndarray, bits: int | None = None) -> tuple[np.ndarray, str | None]:
+def to_uint8(
+    values: np.ndarray, bits: int | None = None, aside: np.ndarray | None = None
+) -> tuple[np.ndarray, str | None]:
     """Grey values as 8 bits, and the rule in words (None where nothing was changed).
 
     Whole numbers from 0 to 65535 are scaled by their depth: `bits` where the file declares it,
@@ -19,6 +21,7 @@ def to_uint8(values: np.ndarray, bits: int | None = None) -> tuple[np.ndarray, s
     Args:
         values: any shape; bool, integer or float.
         bits: declared depth; ignored above 16, and where a value does not fit in it.
+        aside: bool, as values: those that are padding, over which no percentile is taken.
 
     Raises:
         BadInput: a value is infinite or not a number.
@@ -34,14 +37,15 @@ def to_uint8(values: np.ndarray, bits: int | None = None) -> tuple[np.ndarray, s
         table = np.rint(np.arange(2**bits) * (255 / (2**bits - 1))).astype(np.uint8)
         rule = None if bits == 8 else f"{bits}-bit values were scaled to 8 bits"
         return table[values], rule
-    return _stretch(values)
+    return _stretch(values, aside)
 
 
-def _stretch(values: np.ndarray) -> tuple[np.ndarray, str]:
+def _stretch(values: np.ndarray, aside: np.ndarray | None) -> tuple[np.ndarray, str]:
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
         raise BadInput("it holds values that are infinite or not a number")
-    low, high = np.percentile(values, (0.5, 99.5))
+    shown = values if aside is None or aside.all() else values[~aside]
+    low, high = np.percentile(shown, (0.5, 99.5))
     if high <= low:  # nearly all pixels are equal: only the full range can tell the rest apart
         low, high = values.min(), values.max()
     if high <= low:

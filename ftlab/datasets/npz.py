@@ -48,7 +48,10 @@ def _arrays(path: Path) -> list[tuple[str, np.ndarray, np.ndarray]]:
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > MAX_UNPACKED:
-                raise BadInput(f"{path.name} unpacks to more than the 2 GB allowed.")
+                raise BadInput(
+                    f"{path.name} unpacks to more than the 2 GB allowed: take fewer images, or "
+                    "save them in a folder per class where ftlab runs and import that."
+                )
             if (count := _promised(archive)) > MAX_IMAGES:
                 raise BadInput(
                     f"{path.name} holds {count:,} images, more than the {MAX_IMAGES:,} allowed."
