@@ -120,8 +120,12 @@ def company(context: Context, board: Board, lanes: int) -> Iterator[None]:
     """Companions that train what is on the board as long as this lasts, and end with it.
 
     Args:
-        lanes: with the caller's own; each computes with its share of the threads.
+        lanes: with the caller's own; each computes with its share of the threads, of which the
+            caller has all again in the end.
     """
+    import torch
+
+    threads = context.threads
     context.threads //= lanes
     if lanes > 1:
         gc.freeze()  # a collection writes into every object, and memory written to is not shared
@@ -139,6 +143,9 @@ def company(context: Context, board: Board, lanes: int) -> Iterator[None]:
         _end(others)
         for talk in talks:
             talk.join()
+        if lanes > 1:
+            gc.unfreeze()
+        torch.set_num_threads(threads)
 
 
 def _talk(context: Context, board: Board, begun: queue.SimpleQueue) -> None:

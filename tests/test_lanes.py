@@ -104,6 +104,7 @@ def test_two_lanes_end_in_the_same_bits_as_one_and_tell_of_every_run_once(calm, 
     assert sorted(ended) == sorted([*expected, *tried])
     assert not list(folder.glob("tuning/*/best.safetensors")), "once chosen, no others are kept"
     assert not companions() and not presence.locked(folder)
+    assert torch.get_num_threads() == 2, "whoever works on a study has all threads again"
 
 
 def test_what_a_companion_died_of_is_trained_by_whoever_took_it(calm, two_lanes):

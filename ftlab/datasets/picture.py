@@ -20,7 +20,7 @@ class Picture:
 
     pixels: np.ndarray  # (H, W, 3) uint8
     notes: tuple[str, ...] = ()  # what was done to it that a person should know
-    patient: str | None = None  # of a DICOM file: a digest to compare patients by
+    patient: str | None = None  # of a DICOM file: a digest to compare by; "" for nobody
 
 
 def check_size(width: int, height: int) -> None:
