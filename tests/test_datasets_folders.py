@@ -105,7 +105,178 @@ def test_a_licence_beside_the_only_folder_makes_it_no_class(tmp_path, beside):
     assert report(dataset)["skipped"] == [{"file": beside, "reason": "it lies in no class folder"}]
 
 
+def test_split_folders_are_set_aside_where_nobody_wants_them(tmp_path):
+    for name, layout in (("a", "{s}/{c}/{n}.png"), ("b", "{c}/{s}/{n}.png")):
+        names = [layout.format(s=s, c=c, n=n) for s in SPLITS for c in "xy" for n in range(10)]
+        dataset = imported(tmp_path, put(tmp_path / name, *names), split_column="")
+        assert dataset.classes == ("x", "y") and not report(dataset)["own_splits"]
+        assert report(dataset)["splits"] == {"train": 38, "val": 10, "test": 12}
+
+
+@pytest.mark.parametrize("stray", ["README", "overview.png"])
+def test_a_stray_file_hides_neither_patients_nor_splits(tmp_path, stray):
+    data = b"Read me." if stray == "README" else png(noise(1))
+    patients = [f"{c}/p{p}/{n}.png" for c in "ab" for p in range(10) for n in range(4)]
+    source = put(tmp_path / "p", *patients)
+    (source / "a" / stray).write_bytes(data)
+    assert report(imported(tmp_path, source))["groups"] == 10 + (stray != "README")
+    for split in SPLITS:
+        put(tmp_path / "s", *(f"{c}/{split}/{n}.png" for c in "ab" for n in range(6)))
+    (tmp_path / "s/a" / stray).write_bytes(data)
+    dataset = imported(tmp_path, tmp_path / "s")
+    assert report(dataset)["splits"] == dict.fromkeys(SPLITS, 12)
+    assert [s["file"] for s in report(dataset)["skipped"]] == [f"a/{stray}"]
+    around = [f"p{p}/{c}/{n}.png" for p in range(12) for c in ("ill", "sane") for n in range(2)]
+    source = put(tmp_path / "r", *around)
+    (source / "p0" / stray).write_bytes(data)
+    dataset = imported(tmp_path, source)
+    assert set(dataset.classes) == {"ill", "sane"} and report(dataset)["groups"] == 12
+
+
+@pytest.mark.parametrize(
+    "around, names",
+    [
+        ("", [f"{c}/{n}.png" for c in ("yes", "no") for n in range(8)]),
+        ("cells/", [f"{c}/{n}.png" for c in ("yes", "no") for n in range(8)]),
+        (
+            "",
+            [f"{p}/{c}/{n}.png" for p in range(8860, 8872) for c in ("no", "yes") for n in (1, 2)],
+        ),
+    ],
+    ids=["plain", "within a folder", "of patients"],
+)
+def test_a_second_copy_beside_the_class_folders_is_no_class(tmp_path, around, names):
+    both = [f"{around}{copy}{name}" for copy in ("", "all_5/") for name in names]
+    dataset = imported(tmp_path, put(tmp_path / "in", *both))
+    assert set(dataset.classes) == {"yes", "no"} and len(dataset.files) == len(names)
+    assert f"{len(names)} files were left out, those in 'all_5'" in warned(dataset)
+    assert len(report(dataset)["skipped"]) == len(names)
+
+
+def test_patients_called_as_classes_are_no_copies(tmp_path):
+    names = [f"{p}/{c}/{n}.png" for p in range(12) for c in "12" for n in range(2)]
+    dataset = imported(tmp_path, put(tmp_path / "in", *names))
+    assert set(dataset.classes) == {"1", "2"} and len(dataset.files) == 48
+
+
+def test_folders_below_the_classes_that_may_be_classes_are_named(tmp_path):
+    below = {"colon": ("colon_aca", "colon_n"), "lung": ("lung_aca", "lung_n", "lung_scc")}
+    names = [f"{c}/{b}/{n}.png" for c, each in below.items() for b in each for n in range(5)]
+    dataset = imported(tmp_path, put(tmp_path / "in", *names))
+    assert dataset.classes == ("colon", "lung") and not dataset.grouped
+    assert "('colon_aca', 'colon_n', 'lung_aca' and so on) were not told apart" in warned(dataset)
+    parts = {"lower": ("cecum", "ileum", "polyps", "rectum", "ulcer"),
+             "upper": ("barrett", "pylorus", "stomach", "z-line", "grade-a")}  # fmt: skip
+    names = [f"{c}/found/{b}/{n}.png" for c, each in parts.items() for b in each for n in range(3)]
+    dataset = imported(tmp_path, put(tmp_path / "gi", *names))
+    assert (
+        "('found/barrett', 'found/cecum', 'found/grade-a' and so on) were taken for patients"
+        in (warned(dataset))
+    )
+    patients = [f"{c}/{c}{p}/{n}.png" for c in "ab" for p in range(8) for n in range(3)]
+    assert "Folders within" not in warned(imported(tmp_path, put(tmp_path / "p", *patients)))
+
+
 # --- a table beside the folders ---
+
+
+def written(path, head, *rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(",".join(row) for row in (head, *rows)))
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["once", "twice, in small letters"])
+def test_of_several_tables_the_one_that_names_nearly_all_images_rules(tmp_path, again):
+    source = parts(tmp_path / "in")
+    (source / "metadata.csv").rename(source / "HAM_metadata.csv")
+    written(source / "hmnist.csv", ("pixel0", "label"), *[("1", "2")] * 40)
+    written(source / "boxes.csv", ("image_id", "label"), ("ISIC_001", "box"))
+    (source / "images_part_0").rename(source / "IMAGES_PART_0")
+    if again:
+        for path in list(source.glob("IMAGES_PART_0/*")):
+            (source / "images_part_0").mkdir(exist_ok=True)
+            (source / "images_part_0" / path.name).write_bytes(path.read_bytes())
+    dataset = imported(tmp_path, source)
+    assert dataset.classes == ("a", "b") and report(dataset)["groups"] == 20
+    assert len(dataset.files) == 40 and len(report(dataset)["skipped"]) == 20 * again
+    assert ("20 files were left out, each a copy" in warned(dataset)) == again
+
+
+def test_a_table_that_cannot_be_taken_is_refused_where_folders_say_nothing(tmp_path):
+    def rows(n):
+        return ("a|b" if n == 3 else "ab"[n % 2], f"p{n // 2}")
+
+    source = parts(tmp_path / "in", label="Finding Labels", rows=rows)
+    written(source / "boxes.csv", ("image_id", "label"), ("ISIC_001", "box"))
+    refused(tmp_path, source, r'several labels \(a\|b\).* Write "" with --label-column to take')
+    folders = imported(tmp_path, source, label_column="")
+    assert folders.classes == ("images_part_0", "images_part_1")
+    (source / "images_part_0").rename(source / "cat")
+    told = imported(tmp_path, source)
+    assert told.classes == ("cat", "images_part_1")
+    assert "not the source's table: " in warned(told) and "several labels (a|b)" in warned(told)
+    assert "Name one with --labels FILE.csv." in warned(told)
+
+
+def test_where_none_of_several_tables_can_be_meant_the_folders_rule_with_a_warning(tmp_path):
+    source = parts(tmp_path / "in")
+    lines = (source / "metadata.csv").read_text()
+    (source / "metadata.csv").rename(source / "one.csv")
+    (source / "two.csv").write_text(lines.replace("dx", "sex"))
+    dataset = imported(tmp_path, source)
+    assert dataset.classes == ("images_part_0", "images_part_1")
+    assert "of several, not just one names nearly all images. Name one with" in warned(dataset)
+
+
+@pytest.mark.parametrize(
+    "table, photos", [("truth/x.csv", "photos"), ("in/annotations/labels.csv", "in/photos")]
+)
+def test_a_table_in_a_folder_of_its_own_makes_it_no_class(tmp_path, table, photos):
+    source = put(tmp_path / "s", *(f"{photos}/{n}.png" for n in range(24)))
+    written(source / table, ("image", "label"), *((f"{n}.png", "ab"[n % 2]) for n in range(24)))
+    dataset = imported(tmp_path, source)
+    assert dataset.classes == ("a", "b") and len(dataset.files) == 24
+
+
+@pytest.mark.parametrize("splits", [("",), tuple(f"{split}/" for split in SPLITS)])
+@pytest.mark.parametrize("table", ["info.csv", "info/info.csv"])
+def test_a_table_beside_the_folder_around_all_leaves_it_no_class(tmp_path, splits, table):
+    names = [f"in/photos/{s}{c}/{n}.png" for s in splits for c in ("cat", "dog") for n in range(8)]
+    source = put(tmp_path / "s", *names)
+    written(source / table, ("about", "value"), ("magnification", "40"))
+    for options in ({}, {"label_column": ""}):
+        dataset = imported(tmp_path, source, **options)
+        assert dataset.classes == ("cat", "dog") and len(dataset.files) == len(names)
+        assert report(dataset)["own_splits"] == (len(splits) > 1)
+        assert "no column that looks like the path" in warned(dataset)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"group_column": "patient_id"}, {"label_column": "", "group_column": "patient_id"},
+     {"labels": "sub/patients.csv"}, {"label_column": "", "labels": "sub/patients.csv"}],
+)  # fmt: skip
+def test_a_table_without_labels_says_who_is_in_the_images_of_class_folders(tmp_path, options):
+    names = [f"{c}/{n}.png" for c in ("cat", "dog") for n in range(20)]
+    source = put(tmp_path / "in", *names)
+    rows = [(name, f"p{at // 4}", "60") for at, name in enumerate(names)]
+    written(source / "sub/patients.csv", ("file", "patient_id", "age"), *rows)
+    dataset = imported(tmp_path, source, **options)
+    assert dataset.classes == ("cat", "dog") and report(dataset)["groups"] == 10
+    assert torn(dataset) == 0 and report(dataset)["skipped"] == []
+    assert "label" not in warned(dataset)
+
+
+def test_a_named_column_of_splits_goes_before_folders_and_no_label_needs_class_folders(tmp_path):
+    names = [f"{s}/{c}/{n}.png" for s in ("train", "test") for c in "xy" for n in range(12)]
+    source = put(tmp_path / "in", *names)
+    rows = [(name, "test" if at % 3 == 0 else "train") for at, name in enumerate(names)]
+    written(source / "t.csv", ("file", "part"), *rows)
+    assert report(imported(tmp_path, source))["splits"]["test"] == 24
+    assert report(imported(tmp_path, source, split_column="part"))["splits"]["test"] == 16
+    flat = put(tmp_path / "flat", *(f"{n}.png" for n in range(9)))
+    written(flat / "t.csv", ("file", "label"), ("0.png", "a"))
+    refused(tmp_path / "b", flat, "no class folders: name", label_column="")
 
 
 def parts(root, label="dx", rows=lambda n: ("ab"[n % 2], f"l{n // 2}")):
@@ -128,7 +299,8 @@ def test_a_table_that_names_all_images_rules_over_folders_that_part_them_otherwi
     loose = imported(tmp_path, source)
     assert len(loose.files) == 41 and report(loose)["skipped"] == []
     folders = imported(tmp_path, source, label_column="")
-    assert folders.classes == ("images_part_0", "images_part_1") and not folders.grouped
+    assert folders.classes == ("images_part_0", "images_part_1")
+    assert report(folders)["groups"] == 20 and torn(folders) == 0
 
 
 def test_where_table_and_folders_agree_folders_name_the_classes_and_the_table_the_patients(

@@ -192,6 +192,27 @@ def test_what_is_transparent_in_a_mask_is_no_lesion(tmp_path):
     assert (read_mask(tmp_path / "indexed.png") == square(3)).all()
 
 
+def test_folders_called_masks_at_their_end_are_masks_beside_images_alone():
+    folders = ("images", "lung masks", "infection_mask", "mask")
+    files = [f"Train/Normal/{folder}/{n}.png" for folder in folders for n in range(3)]
+    assert mask_names(files) == set(files[3:])
+    assert mask_names(["a/1.jpg", "a/mask/1.png", "a/mask/2.png"]) == {"a/mask/1.png"}
+    faces = ["with_mask/1.jpg", "without_mask/1.jpg", "mask/1.jpg", "nomask/1.jpg"]
+    assert mask_names(faces) == set(), "these are classes"
+
+
+def test_folders_of_several_kinds_of_masks_below_classes_are_left_out_with_a_warning(tmp_path):
+    for c in ("ill", "sane"):
+        for folder, of in (("images", noise), ("lung masks", square), ("infection masks", square)):
+            (tmp_path / "in" / c / folder).mkdir(parents=True)
+            for n in range(12):
+                pixels = of(n + 50 * (c == "ill")) if of is noise else of(n)
+                (tmp_path / "in" / c / folder / f"{n}.png").write_bytes(png(pixels))
+    ds = imported(tmp_path, tmp_path / "in")
+    assert ds.classes == ("ill", "sane") and len(ds.files) == 24 and not any(ds.masks)
+    assert any(w.startswith("48 masks") for w in report(ds)["warnings"])
+
+
 @pytest.mark.parametrize("ending", ["segmentation", "seg", "GT", "mask_2"])
 def test_masks_beside_their_images_have_usual_endings(ending):
     assert mask_names([f"a/x_{ending}.png", "a/x.jpg", "a/other_gt.png"]) == {f"a/x_{ending}.png"}

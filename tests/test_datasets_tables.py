@@ -263,6 +263,22 @@ def test_a_patient_written_in_two_ways_is_one(tmp_path):
     assert any("12 groups are written in several ways" in w for w in report(ds)["warnings"])
 
 
+def test_where_the_patient_is_blank_the_lesion_says_what_belongs_together(tmp_path):
+    flat(tmp_path / "in")
+    rows = [(f"{i}.png", "ab"[i % 2], "p0" if i == 0 else "", f"{i // 2}") for i in range(24)]
+    groups, ds = groups_of(tmp_path, rows, head=("path", "label", "patient_id", "lesion_id"))
+    assert len(set(groups.values())) == 12
+    assert groups[0] == groups[1] == "p0" and groups[2] == groups[3] == "lesion_id 1"
+    note = "in one split with all of the same 'patient_id', or where it is blank of the same"
+    assert report(ds)["notes"] == {f"{note} 'lesion_id'": 24}
+    named = import_dataset(
+        *(tmp_path / "data", str(tmp_path / "in"), "named"),
+        labels=tmp_path / "x.csv",
+        group_column="patient_id",
+    )
+    assert report(named)["groups"] == 24, "a column that was named is the only one"
+
+
 def test_an_image_of_two_lesions_joins_them_and_one_of_two_splits_is_refused(tmp_path):
     flat(tmp_path / "in")
     rows = [(f"{i}.png", "ab"[i % 2], f"l{i // 2}") for i in range(24)]

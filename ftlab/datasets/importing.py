@@ -70,7 +70,7 @@ def import_dataset(
         source: a path, "hub:owner/name" or "phantom:modality".
         name: of the new data set: letters, digits, - and _.
         labels: a CSV with one row per image; columns that are not named are looked for under
-            their usual names (`ftlab.datasets.tables`). Without it class folders are the labels.
+            their usual names (`ftlab.datasets.columns`). Without it class folders are the labels.
         label_column: one, or several with commas between of which each row marks one with 1.
         group_column: what must not straddle splits: patient, lesion, video. "" here, for splits
             and for masks: none, even where a column has a usual name; here it sets DICOM's

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import unicodedata
 from collections import Counter
@@ -14,6 +15,8 @@ SUFFIXES = frozenset(
     ".png .jpg .jpeg .jpe .jfif .tif .tiff .bmp .gif .webp .dcm .dicom .dic .ima".split()
 )
 CLUTTER = frozenset(("__macosx", "thumbs.db", "desktop.ini", "dicomdir"))  # and .whatever
+FEW = 0.05  # of images, files or rows: what is said of all the others is said of all
+NEARLY_ALL = 1 - FEW
 UNREAD = "not a kind of image file that is read"
 
 
@@ -78,6 +81,24 @@ def readable(name: str) -> str:
 def is_table(name: str) -> bool:
     """Whether a file is a table of labels by its name."""
     return name.lower().endswith(".csv")
+
+
+def copies(files: Mapping[str, Path]) -> set[str]:
+    """Files that are another's byte by byte, and but for the case of letters its name, too.
+
+    Kaggle's zip of HAM10000 holds images_part_1 and IMAGES_part_1, so to say.
+    """
+    first: dict[str, str] = {}
+    firsts = {name: first.setdefault(name.casefold(), name) for name in sorted(files)}
+    pairs = [(name, other) for name, other in firsts.items() if name != other]
+    return {name for name, other in pairs if _equal(files[name], files[other])}
+
+
+def _equal(one: Path, other: Path) -> bool:
+    try:
+        return filecmp.cmp(one, other, shallow=False)
+    except OSError:  # what cannot be read is told of later
+        return False
 
 
 def plain_path(cell: str) -> str:

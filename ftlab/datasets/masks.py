@@ -14,26 +14,45 @@ from .listing import Listing, endings, is_table, places
 from .reading import read_image
 
 FOLDER = "masks"
+# What a folder of masks is called beside one of images: `mask`, `lung masks`, `infection_mask`.
+WORD = re.compile(r"(.*[\W_])?masks?", re.IGNORECASE)
+PICTURES = re.compile(
+    r"(.*[\W_])?(images?|imgs?|pictures?|photos?|scans?|slices?|originals?|inputs?)", re.IGNORECASE
+)
 # A stem; its first group is that of the image.
 BESIDE = re.compile(r"(.+)_(?:mask|segmentation|seg|gt)(_\d+)?", re.IGNORECASE)
 DARK = 8  # of what is read as black the brightness is at most that part of the brightest pixel's
 
 
 def mask_names(files: Iterable[str]) -> set[str]:
-    """The files that are masks by their names: in a folder masks, or x_mask.png beside x.png."""
+    """The files that are masks by their names.
+
+    They lie in a folder `masks`, or in one called so at its end beside a folder of images or beside
+    images of the same names (with_mask and without_mask are classes); or are x_mask.png beside
+    x.png.
+    """
     names = {name: PurePosixPath(name) for name in files if not is_table(name)}
     stems = {path.with_suffix("") for path in names.values()}
+    around = {path.parent: (path.parent, *path.parent.parents) for path in set(names.values())}
+    folders = {folder for each in around.values() for folder in each}
+    pictured = {folder.parent for folder in folders if PICTURES.fullmatch(folder.name)}
+    worded = {folder for folder in folders if WORD.fullmatch(folder.name)}
+    alone = {f for f in worded if f.parent in pictured or f.name.lower() == FOLDER}
+    inside = {folder for folder, each in around.items() if not alone.isdisjoint(each)}
     found = set()
     for name, path in names.items():
         beside = BESIDE.fullmatch(path.stem)
-        in_folder = FOLDER in (part.lower() for part in path.parent.parts)
-        if in_folder or (beside and path.with_name(beside[1]) in stems):
+        stem = beside[1] if beside else path.stem
+        of_image = path.parent in worded and path.parent.parent / stem in stems
+        if path.parent in inside or of_image or (beside and path.with_name(stem) in stems):
             found.add(name)
     return found
 
 
-def of_rows(cells: Sequence[tuple[str, str]], files: set[str]) -> tuple[list[str | None], int]:
-    """The mask file that each row of a table names, and how many name one that is not there.
+def of_rows(
+    cells: Sequence[tuple[str, str]], files: set[str], warnings: list[str]
+) -> list[str | None]:
+    """The mask file that each row of a table names; a warning counts those that are not there.
 
     cells: what each row has for its image and for its mask.
     """
@@ -44,7 +63,11 @@ def of_rows(cells: Sequence[tuple[str, str]], files: set[str]) -> tuple[list[str
         mask if (mask := masks.get(at)) != images.get(image) else None
         for at, image in zip(places(wanted, masks)[0], shown, strict=True)
     ]
-    return found, sum(bool(mask) and not name for mask, name in zip(wanted, found, strict=True))
+    if lost := sum(bool(mask) and not name for mask, name in zip(wanted, found, strict=True)):
+        warnings.append(
+            f"{lost} masks that the table names are not in the source: their images have none."
+        )
+    return found
 
 
 def report(listing: Listing, left_out: Collection[str]) -> None:
