@@ -31,13 +31,15 @@ from pathlib import Path
 from statistics import median
 from typing import Annotated
 
-import torch
 import typer
-from PIL import Image
-from torch.utils.flop_counter import FlopCounterMode
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+import ftlab  # noqa: E402, F401, I001  (before torch, whose threads it tells how to wait)
+import torch  # noqa: E402
+from PIL import Image  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 import arithmetic as steps  # noqa: E402
 import plain  # noqa: E402
