@@ -13,6 +13,7 @@ from contextlib import contextmanager
 ORDERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 LOOKS = {"energy": "inside %", "pointing": "peak inside %", "road": "ROAD"}  # scores of maps
 FEW_SEEDS = "Fewer than five seeds: no p-values, and differences not corrected for their number."
+MEANS = "Test set, mean over seeds with 95 % intervals (one seed, an ensemble: over images alone)"
 SAY_TIME_SECONDS = 30.0  # between two estimates of the time left, where there is no bar
 
 
@@ -81,9 +82,8 @@ def percent(interval: Mapping | None) -> str:
     """An interval of fractions as per cent: `84.1 [79.0, 88.9]`."""
     if not interval or interval["mean"] is None:
         return "-"
-    return (
-        f"{100 * interval['mean']:.1f} [{100 * interval['low']:.1f}, {100 * interval['high']:.1f}]"
-    )
+    mean, low, high = (100 * interval[key] for key in ("mean", "low", "high"))
+    return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def points(row: Mapping | None) -> str:
@@ -134,8 +134,8 @@ def leaderboard(answer: Mapping) -> None:
     }
     if board["rows"]:
         table(rows, columns)
-        say(f"Test set, mean over seeds with 95 % intervals; learning rates {_rates(board)}.")
-    if any(row["to_full"] and not row["to_full"]["corrected"] for row in board["rows"]):
+        say(f"{MEANS}; learning rates {_rates(board)}.")
+    if any((p := r["to_full"]) and p["seeds"] < 5 and not p["corrected"] for r in board["rows"]):
         say(FEW_SEEDS)
     for row in answer["runs"]:
         if row["state"] == "failed":

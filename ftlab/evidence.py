@@ -27,7 +27,8 @@ def evidence(folder: Path) -> dict:
 
     Returns:
         {classes, backbones, runs: [{run, strategy, backbone, seed}], per_strategy, disagreements,
-        disagreement_of_all}, without any finished run all lists but classes and backbones empty.
+        disagreements_of, disagreement_of_all}, without any finished run all lists but classes and
+        backbones empty.
         per_strategy: [{strategy, backbone, seeds, confusion (C, C) as `metrics.confusion`,
         per_class: [{class, sensitivity, specificity: {mean, low, high}}],
         roc: [{class, fpr, tpr, auroc}], precision_recall: [{class, recall, precision,
@@ -35,7 +36,8 @@ def evidence(folder: Path) -> dict:
         each class against the rest, empty for a class without test images.
         disagreements: [{index, truth, votes: {strategy: class}, disagreement}], at most 60, the
         most first; index is the image's place in the data set, votes are those of each strategy's
-        first finished seed (with several backbones, of "strategy (backbone)").
+        first finished seed (with several backbones, of "strategy (backbone)"). disagreements_of:
+        the same of each backbone alone, {backbone: [as disagreements]}, votes by strategy.
         disagreement_of_all: one `disagreement` a test image.
     """
     finished = [c for c in studies.cells(studies.read(folder)) if _tested(folder, c)]
@@ -57,6 +59,7 @@ def _evidence(folder: Path, finished: tuple[tuple[Cell, int], ...]) -> dict:
     }
     for cell in tests:
         by_strategy[cell.backbone, cell.strategy].append(cell)
+    firsts = {own[0]: tests[own[0]] for own in by_strategy.values() if own}
     return files.plain(
         {
             "classes": study.classes,
@@ -68,7 +71,11 @@ def _evidence(folder: Path, finished: tuple[tuple[Cell, int], ...]) -> dict:
                 for (backbone, strategy), own in by_strategy.items()
                 if own
             ],
-            **_disagreements(study, {own[0]: tests[own[0]] for own in by_strategy.values() if own}),
+            **_disagreements(study.classes, firsts),
+            "disagreements_of": {
+                backbone: _disagreements(study.classes, firsts, backbone)["disagreements"]
+                for backbone in study.backbones
+            },
         }
     )
 
@@ -211,31 +218,29 @@ def _entropy(p: np.ndarray) -> np.ndarray:
     return -(p * np.log(np.where(p > 0, p, 1))).sum(-1)
 
 
-def _disagreements(study, firsts: Mapping[Cell, Mapping[str, np.ndarray]]) -> dict:
+def _disagreements(
+    classes: Sequence[str], firsts: Mapping[Cell, Mapping[str, np.ndarray]], of: str | None = None
+) -> dict:
+    """Of the first run of each strategy and backbone, or of those of one backbone."""
+    firsts = {cell: test for cell, test in firsts.items() if of in (None, cell.backbone)}
     if not firsts:
         return {"disagreements": [], "disagreement_of_all": []}
     probs = np.stack([test["probs"] for test in firsts.values()])
     test, calls, apart = next(iter(firsts.values())), probs.argmax(2), disagreement(probs)
-    names = [_voter(study, cell) for cell in firsts]
+    several = len({cell.backbone for cell in firsts}) > 1
+    names = [f"{c.strategy} ({c.backbone})" if several else c.strategy for c in firsts]
     return {
         "disagreements": [
             {
                 "index": test["index"][i],
-                "truth": study.classes[test["y_true"][i]],
-                "votes": {
-                    n: study.classes[c] for n, c in zip(names, calls[:, i].tolist(), strict=True)
-                },
+                "truth": classes[test["y_true"][i]],
+                "votes": {n: classes[c] for n, c in zip(names, calls[:, i].tolist(), strict=True)},
                 "disagreement": apart[i],
             }
             for i in np.argsort(-apart, kind="stable")[:MOST]
         ],
         "disagreement_of_all": apart,
     }
-
-
-def _voter(study, cell: Cell) -> str:
-    alone = len(study.backbones) == 1
-    return cell.strategy if alone else f"{cell.strategy} ({cell.backbone})"
 
 
 def consensus(folder: Path, predictions: Mapping) -> dict:
@@ -246,9 +251,10 @@ def consensus(folder: Path, predictions: Mapping) -> dict:
             them, or an image of `Lab.predict`.
     Returns:
         {class, agree, of, mean_probability, disagreement, more_than}: `agree` of `of` strategies
-        vote for the class, whose mean probability this is; ties go to the larger mean. more_than
-        is the share of the test images on which these runs disagree less, None where they left no
-        predictions or only one was asked.
+        (of several backbones: of networks, as many as a strategy has) vote for the class, whose
+        mean probability this is; ties go to the larger mean. more_than is the share of the test
+        images on which these runs disagree less, None where they left no predictions or only one
+        was asked.
     """
     firsts: dict[tuple[str, str], Mapping] = {}
     cells = {cell.name: cell for cell in studies.cells(studies.read(folder))}

@@ -15,6 +15,7 @@ from ftlab.datasets import import_dataset
 from ftlab.datasets.masks import read_mask
 from ftlab.lab import Lab
 from ftlab.records import BadInput
+from ftlab.studies import Cell
 
 STRATEGIES = ("full", "linear_probe", "truncated")
 
@@ -101,6 +102,7 @@ def test_a_study_without_answers_tells_nothing(study):
     assert found["classes"] and found["backbones"] == ["test_resnet"]
     empty = ("runs", "per_strategy", "disagreements", "disagreement_of_all")
     assert not any(found[key] for key in empty)
+    assert found["disagreements_of"] == {"test_resnet": []}
 
 
 # --- intervals of a rate ---
@@ -171,6 +173,28 @@ def test_disagreements_are_those_of_the_first_seeds_the_most_first(study, found)
         assert image["truth"] == found["classes"][firsts["full"]["y_true"][place]]
         calls = {s: found["classes"][t["probs"][place].argmax()] for s, t in firsts.items()}
         assert image["votes"] == calls
+
+
+def test_of_two_backbones_each_is_told_of_by_itself_and_both_together(study, found):
+    assert found["disagreements_of"] == {"test_resnet": found["disagreements"]}
+    test = {"y_true": np.array([0, 1]), "index": np.array([4, 7])}
+    says = {"x": [[0.9, 0.1], [0.8, 0.2]], "y": [[0.9, 0.1], [0.1, 0.9]]}
+    firsts = {
+        Cell(backbone, strategy, 0): test | {"probs": np.array(says[said])}
+        for backbone, strategy, said in (
+            ("a", "full", "x"),
+            ("a", "lp_ft", "x"),
+            ("b", "full", "y"),
+        )
+    }
+    of_a, of_b, both = (
+        evidence._disagreements(("no", "yes"), firsts, of)["disagreements"]
+        for of in ("a", "b", None)
+    )
+    assert [image["disagreement"] for image in of_a + of_b] == pytest.approx([0] * 4)
+    assert [image["index"] for image in both] == [7, 4] and both[0]["disagreement"] > 0
+    assert both[0]["votes"] == {"full (a)": "no", "lp_ft (a)": "no", "full (b)": "yes"}
+    assert of_a[1]["votes"] == {"full": "no", "lp_ft": "no"} and of_b[1]["votes"] == {"full": "yes"}
 
 
 def test_a_test_image_sent_through_as_a_new_one_disagrees_as_it_did(study, found):

@@ -142,6 +142,20 @@ def test_with_five_seeds_a_mark_is_what_the_corrected_p_says():
     assert ranking.mark(row) == "undecided", "fewer seeds decide nothing that more do not"
 
 
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [
+        ((1, 1), "A dot is that of one seed, its line the 95 % interval over test images alone;"),
+        ((1, 3), "over seeds and test images, of one seed over test images alone;"),
+        ((3, 3), "over seeds and test images;"),
+    ],
+)
+def test_an_interval_is_said_to_be_over_seeds_only_where_there_are_several(seeds, said):
+    rows = [findings.row("full", 0.8, seeds[0], None), findings.row("l1_sp", 0.7, seeds[1])]
+    assert said in ranking.dots(cell(rows), "AUROC").reading
+    assert ("one seed" in said) == ("one seed" in ranking.dots(cell(rows), "AUROC").reading)
+
+
 def test_full_is_not_compared_with_itself():
     assert ranking.mark(findings.row("full", 0.8, difference=None)) == "full itself"
 

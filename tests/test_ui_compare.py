@@ -8,6 +8,7 @@ import re
 import threading
 import zipfile
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ gr = pytest.importorskip("gradio")
 from ftlab import maps  # noqa: E402, with gradio
 from ftlab.modes import ONE, Mode  # noqa: E402
 from ftlab.records import BadInput  # noqa: E402
-from ftlab.ui import cards, compare, comparison, pictures  # noqa: E402
+from ftlab.ui import cards, compare, comparison, many, pictures  # noqa: E402
 from ftlab.ui.comparison import Shown  # noqa: E402
 
 
@@ -140,6 +141,15 @@ def test_real_images_are_shown_before_drawings_of_the_same_classes(lab):
     ]
 
 
+def test_an_example_that_is_gone_hides_no_other(lab, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(lab.folder / "cache"))
+    first, *others = lab.examples()
+    lab.examples = lambda: [{**first, "file": lab.folder / "gone.png"}, *others]
+    studies, *_, gallery, rows, shown = compare._first(lab)
+    assert [row.label for row in rows] == ["nodule"] and len(gallery.value) == 1
+    assert shown == rows[0]
+
+
 # --- one image ---
 
 
@@ -171,6 +181,24 @@ def test_the_sentence_is_grammatical(agree, of, begins):
     said = text(cards.consensus(found, None))
     assert said.strip().startswith(begins)
     assert "test images" not in said and "label" not in said
+
+
+def test_of_several_backbones_networks_are_counted(lab, example):
+    rows = lab.runs()
+    lab.runs = lambda: [*rows, {**rows[0], "run": "full-wide-s0", "backbone": "wide"}]
+    explain = lab.explain
+
+    def explained(*given, **options):
+        answer = explain(*given, **options)
+        answer["runs"][-1]["backbone"] = "wide"
+        return answer
+
+    lab.explain = explained
+    assert "2 of 3 networks say nodule" in text(
+        comparison.compare(lab, example, "reference").sentence
+    )
+    table, _, _ = many.batch(lab, {"a.png": lab.folder / "example.png"}, "reference")
+    assert "What the networks say" in text(table) and "strategies" not in text(table)
 
 
 def test_the_notes_of_the_reader_and_absent_weights_are_told(lab, example):
@@ -332,19 +360,25 @@ def test_the_csv_holds_what_the_page_shows(lab, example, monkeypatch, tmp_path):
 def test_one_upload_is_shown_and_several_make_a_table(lab, example, monkeypatch, tmp_path):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
     file = str(lab.folder / "example.png")
-    cleared, shown, table, _, lines = compare._take(lab, ONE, [file], "reference", example)
-    assert cleared is None and shown == Shown(file, "example.png") and not table.visible
+    shown, table, _, lines = compare._take(lab, ONE, [file], "reference", example)
+    assert shown == Shown(file, "example.png") and not table.visible
     assert lines == []
 
     broken = lab.folder / "notes.txt"
     broken.write_text("no image")
     files = [file, str(broken), str(_zip(lab.folder, 2))]
-    _, still, table, button, lines = compare._take(lab, ONE, files, "reference", example)
+    still, table, button, lines = compare._take(lab, ONE, files, "reference", example)
     said = text(table.value)
     assert still is example and table.visible
     assert "3 images" in said and "2 of 3" in said and "Left out: notes.txt: not an image" in said
     with open(button.value["path"], encoding="utf-8") as rows:
         assert len(list(csv.DictReader(rows))) == 3 * len(SAID)  # a line an image and strategy
+
+
+def test_an_upload_that_cannot_be_read_is_refused_before_it_is_shown(lab, example):
+    (lab.folder / "notes.txt").write_text("no image")
+    with pytest.raises(BadInput, match="notes.txt: not an image"):
+        compare._take(lab, ONE, [str(lab.folder / "notes.txt")], "reference", example)
 
 
 def test_two_zips_of_the_same_names_are_all_their_images_and_what_is_left_out_is_named(
@@ -374,7 +408,7 @@ def test_a_line_of_the_table_is_an_image_that_can_be_compared_until_it_is_swept(
 ):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
     files = [str(lab.folder / "example.png"), str(_zip(lab.folder, 2))]
-    _, _, table, _, lines = compare._take(lab, ONE, files, "reference", example)
+    _, table, _, lines = compare._take(lab, ONE, files, "reference", example)
     names = re.findall(r'data-row="(\d)".*?<button type="button".*?>(.*?)</button>', table.value)
     assert names == [("0", "example.png"), ("1", "in/0.png"), ("2", "in/1.png")]
     picked = compare._pick_line(lab, lines, _picked(2))
@@ -450,6 +484,52 @@ def test_lines_of_the_table_are_picked_by_mouse_and_keyboard(lab, monkeypatch, t
         demo.close()
 
 
+RUNS_OUT = """[...document.querySelectorAll('.ft-verdict, .ft-legend, .ft-cards *')].filter(
+    part => part.clientWidth && getComputedStyle(part).display != 'inline'
+        && part.scrollWidth > part.clientWidth + 1).map(part => part.className)"""
+
+
+@pytest.mark.skipif(bool(lacking()), reason=lacking() or "")
+def test_long_names_of_classes_stay_within_the_cards():
+    name = "adenocarcinoma_left.lower.lobe_T2_N0_M0_Ib"
+    row = {"strategy": "full", "backbone": "tiny", "summary": "", "classes": [name, "x"]}
+    row |= {"probs": [0.9, 0.1], "target": 0, "method": "gradcam", "method_summary": "gradcam."}
+    row |= {"map": np.zeros((8, 8)), "peak": 0.0, "native": (2, 3), "test": None, "seconds": 1.0}
+    found = {"class": name, "agree": 1, "of": 1, "mean_probability": 0.9}
+    shown = cards.consensus(found, name)
+    shown += cards.grid([row] * 3, np.zeros((40, 60, 3), np.uint8), None, name)
+    folder = Path(compare.__file__).parent
+    style = "".join((folder / f"{each}.css").read_text() for each in ("style", "compare"))
+    with chromium() as browser:
+        for width in (320, 640):
+            page = browser.new_page(viewport={"width": width, "height": 700})
+            page.set_content(f"<style>{style}</style>{shown}")
+            assert page.evaluate(RUNS_OUT) == []
+
+
+@pytest.mark.skipif(bool(lacking()), reason=lacking() or "")
+def test_what_is_refused_leaves_the_page_as_it_was_and_comes_not_again(lab, monkeypatch, tmp_path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    (lab.folder / "notes.txt").write_text("no image")
+    Image.new("RGB", (20, 20)).save(lab.folder / "mine.png")
+    with gr.Blocks(analytics_enabled=False) as demo:
+        compare.tab(lab, ONE).load(demo)
+    _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, _frontend=False)
+    try:
+        with chromium() as browser, visiting(browser, address) as page:
+            page.locator(".ft-card").nth(2).wait_for()
+            send, shown = page.locator("#ft-drop input[type=file]"), page.locator("figcaption")
+            before = shown.inner_text()
+            send.set_input_files(lab.folder / "notes.txt")
+            page.get_by_text("notes.txt: not an image").wait_for()
+            assert shown.inner_text() == before and page.locator(".ft-card").count() == 3
+            send.set_input_files(lab.folder / "mine.png")
+            shown.get_by_text("mine.png").wait_for()
+            assert not page.locator(".ft-batch").count(), "it came alone"
+    finally:
+        demo.close()
+
+
 def test_the_tab_builds_and_all_its_events_are_private(lab):
     with gr.Blocks(analytics_enabled=False) as demo:
         built = compare.tab(lab, ONE)
@@ -462,6 +542,31 @@ def test_an_event_before_the_tab_is_filled_has_a_method(lab):
         compare.tab(lab, ONE)
     labelled = {b.label: b for b in demo.blocks.values() if hasattr(b, "label")}
     assert labelled["Saliency map by"].value == comparison.METHOD
+
+
+@pytest.mark.parametrize("study", ["reference", "deleted"])
+def test_where_nothing_can_be_compared_a_sentence_stands_for_what_was_shown(lab, example, study):
+    def refuses(*given, **options):
+        raise BadInput("No run of <this study> has weights here.")
+
+    def known(name):
+        if name == "deleted":
+            raise BadInput("There is no study 'deleted'.")
+        return lab.folder / name
+
+    lab.explain, lab.study_folder = refuses, known
+    shown = compare._show(lab, ONE, example, study, "gradcam", "", "full-tiny-s0")
+    original, sentence, made, table, run, button, said, result, button_csv, _ = shown
+    assert example.caption in original and "ft-card" not in made
+    told = "There is no study" if study == "deleted" else "&lt;this study&gt; has weights"
+    assert told in made and not (sentence or table or said)
+    assert not any(each["visible"] for each in (run, button, result, button_csv))
+
+
+def test_an_image_that_is_gone_is_not_shown_beside_the_sentence_that_says_so(lab):
+    gone = Shown(str(lab.folder / "gone.png"), "gone.png")
+    original, sentence, made, *_ = compare._show(lab, ONE, gone, "reference", "gradcam", "")
+    assert not original and not sentence and "gone.png: not an image" in made
 
 
 def test_the_legend_names_the_size_of_every_map(lab, example):
@@ -482,5 +587,5 @@ def test_a_table_of_images_asks_the_runs_that_it_shows_and_no_other(lab):
     lab.predict = lambda images, study, chosen: (
         asked.append(chosen) or predict(images, study, chosen)
     )
-    comparison.batch(lab, {"a.png": lab.folder / "example.png"}, "reference")
+    many.batch(lab, {"a.png": lab.folder / "example.png"}, "reference")
     assert asked == [[f"{name}-tiny-s0" for name in SAID]]

@@ -329,6 +329,18 @@ def test_without_a_study_the_page_says_what_to_do(lab):
     assert "tick a strategy" in said
 
 
+def test_of_a_study_that_was_deleted_since_the_page_says_so(lab):
+    def gone(name):
+        raise BadInput(f"There is no study {name!r}; there is none <yet>.")
+
+    said, body, *_ = insights.pick(lab, "another")
+    assert "No run of the study another has finished yet" in said and not body["visible"]
+    lab.study_folder = gone
+    said, body, *_, seen = insights.pick(lab, "deleted")
+    assert "There is no study" in said and "&lt;yet&gt;" in said
+    assert not body["visible"] and seen is None, "what was drawn is of another"
+
+
 def test_a_search_shows_where_to_cut(lab):
     lab.cuts = lambda name: search()
     assert insights.pick(lab, "reference")[-2]["visible"]

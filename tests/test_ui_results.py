@@ -12,6 +12,7 @@ import pytest
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read at import
 gr = pytest.importorskip("gradio")
 
+from ftlab import console  # noqa: E402
 from ftlab.modes import ONE  # noqa: E402
 from ftlab.records import BadInput  # noqa: E402
 from ftlab.ui import answers, board, parts, ranking, results  # noqa: E402
@@ -35,7 +36,10 @@ class FakeLab:
 
     def evidence(self, name):
         rows = self.answers[name]["leaderboard"]["rows"]
-        return findings.evidence([row["strategy"] for row in rows])
+        found = findings.evidence([row["strategy"] for row in rows])
+        of_all = [image | {"votes": {}} for image in found["disagreements"]]
+        found["disagreements_of"] = {"tiny": found["disagreements"], "wide": of_all}
+        return found | {"disagreements": of_all}
 
     def diaries(self, name):
         return findings.diaries(self.answers[name]["runs"])
@@ -137,15 +141,34 @@ def test_p_values_stand_where_there_are_five_seeds_and_are_excused_where_not():
     assert board.FEW_SEEDS in board.caption(few)
     assert board.CORRECTED in board.caption(enough)
     (shorter,) = board.cells([findings.answer("burns", seeds=3)])
+    for row in shorter.rows:  # five seeds of which none differs from full in any image
+        if row["to_full"]:
+            row["to_full"] |= {"seeds": 5, "p": None, "p_holm": None}
+    assert board.FEW_SEEDS not in board.caption([shorter]) and "Holm" not in board.caption(
+        [shorter]
+    )
+    (shorter,) = board.cells([findings.answer("burns", seeds=3)])
     both = board.caption([shorter, *enough])
     assert board.CORRECTED in both and f"in burns, tiny there are {board.FEW_SEEDS}" in both
     table = board.table(board.rows(enough))
     assert table["metadata"]["display_value"][0][table["headers"].index("p (Holm)")] == "0.01"
 
 
+@pytest.mark.parametrize(("seeds", "few"), [(3, True), (5, False)])
+def test_a_terminal_says_the_same_of_rows_without_a_p(capsys, seeds, few):
+    unseen = dict.fromkeys(("energy", "pointing", "road"))
+    answer = findings.answer(found=[findings.row("l1_sp", 0.8, seeds, **unseen)])
+    answer["leaderboard"]["rows"][0]["to_full"] |= {"p": None, "p_holm": None, "corrected": False}
+    console.leaderboard(answer)
+    said = capsys.readouterr().out
+    assert (console.FEW_SEEDS in said) == few and "one seed, an ensemble: over images alone" in said
+
+
 def test_the_caption_says_what_the_numbers_rest_on():
     caption = board.caption(board.cells([findings.answer()]))
-    assert "200 test images, 3 seeds, learning rates not tuned" in caption
+    assert "200 test images, 3 seeds, learning rates not tuned);" in caption
+    assert board.ONE_SEED not in caption
+    assert board.ONE_SEED in board.caption(board.cells([findings.answer(seeds=1)]))
 
 
 def test_without_full_nothing_is_said_of_it():
@@ -182,10 +205,14 @@ def test_an_ensemble_and_the_scores_of_maps_stand_where_there_are_any():
     assert "peak in lesion, %" not in table["headers"]
     caption = board.caption([cell])
     assert "no strategy" in caption and "4.0 % in it" in caption
+    assert "its interval knows the test images alone" in caption
     figure, reading, facts = ranking.dots(cell, "balanced accuracy")
     assert list(figure.data[0].y) == ["full", "ensemble of 39 runs"]
     assert figure.data[0].marker.symbol[1] == "square-open"
     assert "39 runs, which took 1 min 30 s together" in reading and facts[0]["seeds"] == ""
+    assert "its line knows the test images alone" in reading
+    differences = ranking.dots(cell, "difference to full").reading
+    assert "images alone" not in differences, "paired with each seed of full, it knows those, too"
 
 
 def test_several_cells_have_a_heat_map_and_columns_that_tell_them_apart():
@@ -272,6 +299,20 @@ def test_a_chosen_image_can_be_opened_in_compare():
     )
     assert picked == ("moles", 31) and button["interactive"]
     assert votes.count("ft-chosen") == 1 and "Test image 31: benign, 8 of 13 right" in note
+
+
+def test_an_image_that_is_gone_is_left_out_alone(monkeypatch):
+    there = FakeLab.test_image
+
+    def test_image(self, name, index):
+        if index == 31:
+            raise BadInput("31.png: not an image.")
+        return there(self, name, index)
+
+    monkeypatch.setattr(FakeLab, "test_image", test_image)
+    images, gallery, votes, note, *_ = _event(answers.disagreements, outputs=6)
+    assert [image["index"] for image in images] == [30, 32, 33, 34] and len(gallery["value"]) == 4
+    assert ">31<" not in votes and answers.LEFT_OUT.format(1, 5) in note
 
 
 def test_without_the_images_the_votes_are_still_there():

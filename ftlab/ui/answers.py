@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 
@@ -26,6 +27,7 @@ CHOOSE = (
     "Choose an image to see who votes for what, then open it in Compare to see where they look."
 )
 ELSEWHERE = "The images of this data set are not on this machine, so here are the votes alone."
+LEFT_OUT = " Left out, since their pictures cannot be read: {} of {}."
 IMAGES = 12  # of most disagreement that are shown
 
 
@@ -195,20 +197,28 @@ def _pair(a: str, b: str) -> list[str]:
 
 
 def disagreements(lab, cell: Cell, answer: Mapping) -> list:
-    """Images of most disagreement: as a list, as a gallery, as votes; none is chosen yet."""
-    found = lab.evidence(cell.study)["disagreements"]
+    """Images of most disagreement: as a list, as a gallery, as votes; none is chosen yet.
+
+    An image that cannot be read is in none of them, as long as one can.
+    """
+    found = lab.evidence(cell.study)["disagreements_of"][cell.backbone]
     images = [image for image in found if image["disagreement"] > 0][:IMAGES]
     nobody = [gr.update(visible=False), None]
     if not images:
         return [[], gr.update(value=[], visible=False), AGREED, "", *nobody]
-    votes = board.votes(images)
-    try:
-        pixels = [lab.test_image(cell.study, image["index"])["pixels"] for image in images]
-    except BadInput:
+    seen, pixels = [], []
+    for image in images:
+        with contextlib.suppress(BadInput):
+            pixels.append(lab.test_image(cell.study, image["index"])["pixels"])
+            seen.append(image)
+    if not seen:
+        votes = board.votes(images)
         return [[], gr.update(value=[], visible=False), votes, _note(ELSEWHERE), *nobody]
-    gallery = list(zip(picture_files(pixels), map(board.headline, images), strict=True))
+    lost = len(images) - len(seen)
+    note = _note(CHOOSE + LEFT_OUT.format(lost, len(images)) * bool(lost))
+    gallery = list(zip(picture_files(pixels), map(board.headline, seen), strict=True))
     nobody = [gr.update(interactive=False, visible=True), None]
-    return [images, gr.update(value=gallery, visible=True), votes, _note(CHOOSE), *nobody]
+    return [seen, gr.update(value=gallery, visible=True), board.votes(seen), note, *nobody]
 
 
 def choose(answers, name: str, images: Sequence[Mapping], event: gr.SelectData) -> list:

@@ -12,6 +12,7 @@ from .text import NONE, duration, percent, term
 
 WORDS = ("balanced accuracy", "AUROC", "confidence interval", "seed", "learning rate", "strategy")
 CHOSEN = ' class="ft-chosen"'
+ONE_SEED = ", which know the test images alone where there is one seed"
 FEW_SEEDS = (
     "fewer than five seeds, so no p-values, and marks that are not corrected for the number of "
     "comparisons: one alone proves little"
@@ -66,20 +67,27 @@ def state(answers: Sequence[Mapping]) -> str:
 
 def caption(found: Sequence[Cell]) -> str:
     """HTML: what the numbers of the leaderboard rest on, and what its words mean."""
-    rests = dict.fromkeys(f"{basis(cell.rows)}, {rates(cell.board)}" for cell in found)
     words = " · ".join(term(word) for word in WORDS)
+    return f'<p class="ft-muted">{esc(grounds(found))} What the words mean: {words}.</p>'
+
+
+def grounds(found: Sequence[Cell]) -> str:
+    """What the numbers of the leaderboard rest on."""
+    rests = dict.fromkeys(f"{basis(cell.rows)}, {rates(cell.board)}" for cell in found)
+    alone = any(len(row["seeds"]) == 1 for cell in found for row in cell.rows)
     more = "".join(f" {say}." for say in (_ensembles(found), _looks(found)) if say)
     return (
-        f'<p class="ft-muted">Mean over seeds on the test set with 95 % intervals '
-        f"({esc('; '.join(rests))}); differences to full are paired, seed by seed on the same "
-        f"images{esc(corrections(found))}.{esc(more)} What the words mean: {words}.</p>"
+        f"Mean over seeds on the test set with 95 % intervals ({'; '.join(rests)})"
+        f"{ONE_SEED * alone}; differences to full are paired, seed by seed on the same images"
+        f"{_corrections(found)}.{more}"
     )
 
 
-def corrections(found: Sequence[Cell]) -> str:
+def _corrections(found: Sequence[Cell]) -> str:
     """What the marks and p-values rest on, told after a semicolon; nothing where there are none."""
-    told = {c.name: [r["to_full"]["corrected"] for r in c.rows if r["to_full"]] for c in found}
-    few, enough = ([name for name in told if so in told[name]] for so in (False, True))
+    told = [(cell.name, row["to_full"]) for cell in found for row in cell.rows if row["to_full"]]
+    enough = dict.fromkeys(name for name, paired in told if paired["corrected"])
+    few = dict.fromkeys(name for name, p in told if p["seeds"] < 5 and not p["corrected"])
     if few and enough:
         return f"; {CORRECTED}; but in {' and '.join(few)} there are {FEW_SEEDS}"
     return f"; {FEW_SEEDS}" * bool(few) + f"; {CORRECTED}" * bool(enough)
@@ -91,7 +99,7 @@ def _ensembles(found: Sequence[Cell]) -> str:
         return ""
     return (
         "The ensemble is the mean of the probabilities of all these runs, at the cost of all: no "
-        "strategy, and outside the verdict"
+        "strategy, and outside the verdict; its interval knows the test images alone"
     )
 
 

@@ -49,11 +49,16 @@ def toolbar() -> str:
     )
 
 
-def consensus(found: Mapping, truth: str | None) -> str:
-    """What the strategies say together, in one sentence; `found` as `lab.consensus` gives it."""
+def who_votes(runs: Sequence[Mapping]) -> str:
+    """What those who vote are called: of several backbones a strategy has a network each."""
+    return "networks" if len({run["backbone"] for run in runs}) > 1 else "strategies"
+
+
+def consensus(found: Mapping, truth: str | None, voters: str = "strategies") -> str:
+    """What the runs say together, in one sentence; `found` as `lab.consensus` gives it."""
     agree, of = found["agree"], found["of"]
-    who = "The one strategy" if of == 1 else f"All {of} strategies" if agree == of else None
-    who = who or f"{agree} of {of} strategies"
+    who = "The one strategy" if of == 1 else f"All {of} {voters}" if agree == of else None
+    who = who or f"{agree} of {of} {voters}"
     verb = "says" if agree == 1 else "say"
     said = f"{who} {verb} <strong>{esc(found['class'])}</strong>"
     parts = [f"{said}, mean {term('probability')} {percent(found['mean_probability'], 0)}"]
@@ -227,7 +232,9 @@ def _heat_line(name: str, probs: Sequence[float]) -> str:
     return f'<tr><th scope="row">{esc(name)}</th>{cells}</tr>'
 
 
-def batch_table(rows: Sequence[Mapping], skipped: Sequence[tuple[str, str]]) -> str:
+def batch_table(
+    rows: Sequence[Mapping], skipped: Sequence[tuple[str, str]], voters: str = "strategies"
+) -> str:
     """One line an image: {file, class, agree, of, mean_probability, disagreement}; then why not.
 
     A line can be picked, as `PICKED` tells the page.
@@ -243,10 +250,10 @@ def batch_table(rows: Sequence[Mapping], skipped: Sequence[tuple[str, str]]) -> 
     left_out = "".join(f"<li>{esc(name)}: {esc(reason)}</li>" for name, reason in skipped)
     left_out = left_out and f'<p class="ft-bad">Left out:</p><ul class="ft-muted">{left_out}</ul>'
     return (
-        '<div class="ft-scroll ft-batch"><table class="ft-table"><caption>What the strategies say '
+        f'<div class="ft-scroll ft-batch"><table class="ft-table"><caption>What the {voters} say '
         f"of {len(rows)} images. Choose one to see it compared below.</caption><thead><tr>"
         '<th scope="col">image</th><th scope="col">most say</th>'
-        '<th scope="col" class="ft-number">strategies</th>'
+        f'<th scope="col" class="ft-number">{voters}</th>'
         '<th scope="col" class="ft-number">mean probability</th>'
         f'<th scope="col" class="ft-number">test images with less {term("disagreement")}</th>'
         f"</tr></thead><tbody>{body}</tbody></table></div>{left_out}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape as esc
 
 from . import board, classes, costs, curves, cuts, pictures, ranking
-from .charts import Cell, basis, rates
+from .charts import Cell, basis
 from .keeping import Found, Hard, chart, heading, table
 
 SIDE = 128  # pixels of the longer one of an image or map: five stand side by side
@@ -16,12 +16,7 @@ def leaderboard(found: Found) -> Iterator[str]:
     """The table with intervals and paired differences, and both as dots."""
     shown = board.table(board.rows(found.cells))
     lines = shown["metadata"]["display_value"]
-    rests = "; ".join(dict.fromkeys(f"{basis(c.rows)}, {rates(c.board)}" for c in found.cells))
-    corrected = board.corrections(found.cells)
-    yield (
-        f"<p>Mean over seeds on the test set with 95 % intervals ({esc(rests)}); differences to "
-        f"full are paired, seed by seed on the same images{esc(corrected)}.</p>"
-    )
+    yield f"<p>{esc(board.grounds(found.cells))}</p>"
     yield table([dict(zip(shown["headers"], line, strict=True)) for line in lines])
     for cell in found.cells:
         yield chart(ranking.dots(cell, "balanced accuracy"))

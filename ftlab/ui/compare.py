@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -10,12 +9,11 @@ from types import SimpleNamespace
 
 import gradio as gr
 
-from ..datasets.archives import unpack
 from ..modes import Mode
 from ..records import BadInput
-from . import blending, cards, comparison
+from . import blending, cards, comparison, many
 from .comparison import Shown
-from .parts import cache_folder, csv_file, empty, picture_files, told
+from .parts import csv_file, empty, picture_files, spoken, told
 
 LAST = {"api_visibility": "private", "trigger_mode": "always_last"}  # what is chosen last counts
 QUIET = {"show_progress": "hidden", **LAST}
@@ -67,10 +65,10 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
         event(told(partial(_turn, lab)), [ui.study, ui.shown], turned, **QUIET).success(**shows)
     ui.examples.select(told(_pick), ui.rows, chosen, **QUIET).success(**shows)
     ui.many.select(pick_line, ui.lines, ui.shown, **QUIET).success(**shows)
-    ui.drop.upload(
+    ui.drop.upload(told(_sent), ui.drop, [ui.sent, ui.drop], **QUIET).success(
         told(partial(_take, lab, mode)),
-        [ui.drop, ui.study, ui.shown],
-        [ui.drop, *chosen, ui.lines],
+        [ui.sent, ui.study, ui.shown],
+        [*chosen, ui.lines],
         show_progress_on=ui.original,
         **ASK,
     ).success(**shows)
@@ -94,6 +92,7 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
 
 def _layout() -> SimpleNamespace:
     ui = SimpleNamespace(shown=gr.State(), rows=gr.State([]), lines=gr.State([]))
+    ui.sent = gr.State([])  # the files that came last
     ui.opened = gr.State()  # the study that the page opened with, "" for none; None until it has
     ui.gone = gr.State(0)  # how often the study that was chosen was gone
     with gr.Row(elem_classes="ft-compare"):
@@ -169,8 +168,9 @@ def _studies(lab, chosen: str | None, opened: str | None, gone: int) -> tuple[di
 
 
 def _examples(lab, study: str | None) -> tuple:
-    rows = comparison.examples(lab, study)
-    files = picture_files(comparison.thumbnail(lab, row) for row in rows)
+    found = comparison.gallery(lab, study)
+    rows = [row for row, _ in found]
+    files = picture_files(small for _, small in found)
     captions = (row.caption for row in rows)
     return gr.Gallery(list(zip(files, captions, strict=True)), selected_index=None), rows
 
@@ -215,85 +215,69 @@ def _show(
     target: str,
     blended: str | None = None,
 ) -> tuple:
-    """The comparison, for all parts of the page that show it; what was blended is another's now."""
-    if not study or not shown:
+    """The comparison, for all parts of the page that show it; what was blended is another's now.
+
+    Where there is none a sentence says so: what stood there answered another question.
+    """
+    if not study:
+        what_to_do = NO_STUDY + DEMO * (mode.name == "one")
+        return _nothing(sentence=empty("There is nothing to compare with yet", what_to_do))
+    if not shown:
         said = empty("No image is chosen yet", "Send one, or choose an example.")
-        if not study:
-            what_to_do = NO_STUDY + DEMO * (mode.name == "one")
-            said = empty("There is nothing to compare with yet", what_to_do)
-        return "", said, "", "", *[gr.skip()] * 4, gr.DownloadButton(visible=False), gr.skip()
-    view = comparison.compare(lab, shown, study, method, target or None)
+        return _nothing(sentence=said)
+    try:
+        view = comparison.compare(lab, shown, study, method, target or None)
+        blends = blending.choices(lab, study, blended)
+    except BadInput as error:
+        said = empty("This cannot be compared", spoken(str(error)))
+        return _nothing(comparison.alone(lab, shown), made=said)
     choices = [*EXPLAINED, *((name, name) for name in view.classes)]
     return (
         view.original,
         view.sentence,
         view.cards,
         view.table,
-        *blending.choices(lab, study, blended),
+        *blends,
         gr.DownloadButton(value=csv_file(view.rows, f"{study}-probabilities"), visible=True),
         gr.Dropdown(choices, value=view.target),
     )
 
 
+def _nothing(original: str = "", sentence: str = "", made: str = "") -> tuple:
+    """The outputs of `_show` without a comparison; `made` stands in place of the cards."""
+    hidden = gr.update(visible=False)
+    blend = [hidden, hidden, "", hidden]
+    return original, sentence, made, "", *blend, hidden, gr.skip()
+
+
+def _sent(files: list[str]) -> tuple:
+    """The files, and an empty drop zone: what it still holds would come again with the next."""
+    return files, None
+
+
 def _take(lab, mode: Mode, files: list[str], study: str | None, shown: Shown | None) -> tuple:
-    """Uploads: one image is shown; several, or a zip, make a table."""
+    """Uploads: one image is shown; several, or a zip, make a table.
+
+    Raises:
+        BadInput: none of them can be compared; what is shown stays.
+    """
     if not study:
         raise BadInput("There is no study with a finished run yet: start one in Fine-tune first.")
     if len(files) == 1 and not files[0].lower().endswith(".zip"):
-        return None, Shown(files[0], Path(files[0]).name), *_no_table(), []
+        file = Path(files[0])
+        lab.picture(file)
+        return Shown(str(file), file.name), *_no_table(), []
     with tempfile.TemporaryDirectory() as work:
-        images, skipped = _unpacked([Path(file) for file in files], Path(work))
+        images, skipped = many.unpacked([Path(file) for file in files], Path(work))
         if len(images) > mode.batch_images:
             raise BadInput(
                 f"{len(images)} images are more than the {mode.batch_images} that can be compared "
                 "at once: send them in parts."
             )
-        images = _kept(images, Path(work))
-    table, rows, lines = comparison.batch(lab, images, study, skipped)
+        images = many.kept(images, Path(work))
+    table, rows, lines = many.batch(lab, images, study, skipped)
     button = gr.DownloadButton(value=csv_file(rows, f"{study}-images"), visible=True)
-    return None, shown, gr.HTML(table, visible=True), button, lines
-
-
-def _unpacked(files: list[Path], work: Path) -> tuple[dict[str, Path], list[tuple[str, str]]]:
-    """Name -> file of all images, those of zips unpacked into `work`; and (name, why) of others.
-
-    Raises:
-        BadInput: there is none, or a zip cannot be taken.
-    """
-    images, skipped = {}, []
-    zips = [file for file in files if file.suffix.lower() == ".zip"]
-    for number, file in enumerate(files):
-        if file not in zips:
-            images[_free(file.name, images)] = file
-            continue
-        folder = work / str(number)
-        folder.mkdir()
-        listing = unpack(file, folder)
-        within = f"{file.stem}/" if len(zips) > 1 else ""
-        for name, image in listing.files.items():
-            images[_free(within + name, images)] = image
-        skipped += [(within + name, why) for name, why in listing.skipped]
-    if not images:
-        said = "".join(f" {name}: {why}." for name, why in skipped[:1])
-        raise BadInput(
-            f"The zip holds no images: give PNG, JPEG, TIFF, BMP, GIF, WebP or DICOM.{said}"
-        )
-    return images, skipped
-
-
-def _free(name: str, taken: dict) -> str:
-    """A name that no image has yet: two files of one name are two images."""
-    names = (name, *(f"{name} ({number})" for number in range(2, len(taken) + 3)))
-    return next(each for each in names if each not in taken)
-
-
-def _kept(images: dict[str, Path], work: Path) -> dict[str, Path]:
-    """The same images, those in `work` moved to the app's cache, where they can be picked later."""
-    folder = cache_folder()
-    return {
-        name: shutil.move(file, folder / str(number)) if work in file.parents else file
-        for number, (name, file) in enumerate(images.items())
-    }
+    return shown, gr.HTML(table, visible=True), button, lines
 
 
 def _no_table() -> tuple:

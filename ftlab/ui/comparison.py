@@ -81,11 +81,12 @@ def finished(lab, study: str) -> list[dict]:
     """The finished runs of a study.
 
     Raises:
-        BadInput: there is none.
+        BadInput: there is none, or no such study.
     """
+    lab.study_folder(study)  # of a study that is gone there is more to say
     rows = [row for row in lab.runs() if (row["study"], row["state"]) == (study, "finished")]
     if not rows:
-        raise BadInput(f"No run of the study {study} has finished, so none can predict.")
+        raise BadInput(f"No run of the study {study} has finished yet.")
     return rows
 
 
@@ -141,9 +142,13 @@ def _path(row: Mapping) -> str | None:
     return str(row["mask"]) if row["mask"] else None
 
 
-def thumbnail(lab, shown: Shown) -> np.ndarray:
-    """A small image (h, w, 3) uint8 for the gallery."""
-    return pictures.small(lab.picture(Path(shown.file))["pixels"])
+def gallery(lab, study: str | None) -> list[tuple[Shown, np.ndarray]]:
+    """The examples that can be read, each with a small image (h, w, 3) uint8 of it."""
+    found = []
+    for shown in examples(lab, study):
+        with contextlib.suppress(BadInput):  # one that is gone must not hide the others
+            found.append((shown, pictures.small(lab.picture(Path(shown.file))["pixels"])))
+    return found
 
 
 # --- one image -----------------------------------------------------------------------------------
@@ -175,7 +180,7 @@ def told_apart(lab, shown: Shown) -> tuple:
 def warm(lab) -> None:
     """Answer beforehand what the first visitor will ask: the reference study on its example."""
     for study in able_studies(lab)[:1]:
-        if shown := first(examples(lab, study)):
+        if shown := first([shown for shown, _ in gallery(lab, study)]):
             with contextlib.suppress(BadInput):
                 compare(lab, shown, study)
 
@@ -194,11 +199,19 @@ def _compare(lab, shown: Shown, runs, board, study: str, method: str, target) ->
         classes,
         target or "",
         cards.original(pixels, shown.caption, outlined, notes),
-        cards.consensus(lab.consensus(answer, study), truth),
+        cards.consensus(lab.consensus(answer, study), truth, cards.who_votes(answer["runs"])),
         cards.grid(rows, pixels, outlined, truth),
         cards.heat_table(rows),
-        [_record(shown.caption, label, row) for row in rows],
+        [record(shown.caption, label, row) for row in rows],
     )
+
+
+def alone(lab, shown: Shown) -> str:
+    """HTML: the image by itself, where the runs say nothing of it; none where it cannot be read."""
+    with contextlib.suppress(BadInput):
+        _, pixels, _, _ = opened(lab, shown)
+        return cards.original(pixels, shown.caption, None, ())
+    return ""
 
 
 def opened(lab, shown: Shown) -> tuple[Path, np.ndarray, Path | None, str | None]:
@@ -249,47 +262,9 @@ def _absent(names: Sequence[str]) -> list[str]:
     ]
 
 
-def _record(image: str, label: str | None, row: Mapping) -> dict:
+def record(image: str, label: str | None, row: Mapping) -> dict:
     """A line of the table that can be downloaded."""
     probs = {f"probability {name}": p for name, p in zip(row["classes"], row["probs"], strict=True)}
     said = row["classes"][int(np.argmax(row["probs"]))]
     who = {key: row[key] for key in ("run", "strategy", "backbone")}
     return {"image": image, "label": label or "", **who, "predicted": said, **probs}
-
-
-# --- many images ---------------------------------------------------------------------------------
-
-
-def batch(
-    lab, images: Mapping[str, Path], study: str, skipped: Sequence[tuple[str, str]] = ()
-) -> tuple[str, list[dict], list[Shown]]:
-    """(HTML of a table, rows of its CSV, the images of the table's lines).
-
-    The table has a line for each image that can be read, the CSV one for each image and strategy.
-
-    Args:
-        images: name -> file.
-        skipped: (name, why) of others that came with them, named under the table.
-    Raises:
-        BadInput: no image can be read, or no run can predict.
-    """
-    readable, skipped = {}, list(skipped)
-    for name, image in images.items():
-        try:
-            lab.picture(image)
-            readable[name] = image
-        except BadInput as error:
-            skipped.append((name, str(error).removeprefix(f"{image.name}: ")))
-    if not readable:
-        raise BadInput(f"None of the {len(images)} files is an image that can be read.")
-    chosen = [row["run"] for row in one_each(finished(lab, study))]
-    answer = lab.predict(list(readable.values()), study, chosen)
-    lines, records = [], []
-    for name, found in zip(readable, answer["images"], strict=True):
-        runs = {"classes": answer["classes"], "runs": found["runs"]}
-        lines.append({"file": name, **lab.consensus(runs, study)})
-        for run in found["runs"]:
-            row = {**run, "classes": answer["classes"]}
-            records.append(_record(name, None, row))
-    shown = [Shown(str(file), name) for name, file in readable.items()]
-    return cards.batch_table(lines, skipped), records, shown

@@ -11,7 +11,7 @@ from ..modes import Mode
 from ..records import BadInput
 from . import changes, cuts, happened, rules
 from .charts import Chart, text_equivalent
-from .comparison import Kept, able_studies
+from .comparison import Kept, able_studies, finished
 from .parts import csv_file, empty, esc
 
 OWN = ""  # the study's own data set, among those whose images can be looked at
@@ -74,7 +74,11 @@ def pick(lab, study: str | None, seen: tuple | None = None, *chosen) -> list:
     """
     if not study:
         return [NOTHING, gr.update(visible=False), *[gr.skip()] * 5, None]
-    rows = _finished(lab, study)
+    try:
+        rows = finished(lab, study)
+    except BadInput as error:  # it was deleted since, say; what stands below is another's
+        said = empty("Nothing to look into", str(error))
+        return [said, gr.update(visible=False), *[gr.skip()] * 5, None]
     backbones = list(dict.fromkeys(row["backbone"] for row in rows))
     seeds = sorted({row["seed"] for row in rows})
     again = seen is not None and seen[0] == study

@@ -117,7 +117,7 @@ def dots(cell: Cell, view: str) -> Chart:
     )
     if (line := _reference(shown, view)) is not None:
         figure.add_vline(x=100 * line, line=dict(color=GREY, width=1, dash="dot"))
-    return Chart(figure, _dots_reading(cell, paired), _dots_facts(shown, view, texts))
+    return Chart(figure, _dots_reading(cell, shown, view), _dots_facts(shown, view, texts))
 
 
 def _lines(cell: Cell) -> list[dict]:
@@ -154,13 +154,16 @@ def _reference(shown: Sequence[tuple], view: str) -> float | None:
     return next((at["mean"] for row, at in shown if row["name"] == "full"), None)
 
 
-def _dots_reading(cell: Cell, paired: bool) -> str:
-    text = "A dot is the mean over seeds, its line the 95 % interval over seeds and test images"
+def _dots_reading(cell: Cell, shown: Sequence[tuple], view: str) -> str:
+    paired = view != "AUROC"
+    text = _dot_and_line({at["seeds"] for row, at in shown if "strategy" in row})
     if cell.ensemble:
         text += (
             f"; □ is no strategy, but the mean of the probabilities of {cell.ensemble['runs']} "
             f"runs, which took {duration(cell.ensemble['seconds'])} together"
         )
+        if view != "difference to full":  # which is paired with each seed of full
+            text += ", and its line knows the test images alone"
     if all(row["strategy"] != "full" for row in cell.rows):
         return text + "."
     text += "; the dotted line is full"
@@ -170,6 +173,14 @@ def _dots_reading(cell: Cell, paired: bool) -> str:
         f"{text}. ▲ is above and ▼ below full in the paired comparison, which overlapping "
         "lines alone would not tell; ○ is undecided."
     )
+
+
+def _dot_and_line(seeds: set[int]) -> str:
+    """What a strategy's mean is over, and its interval; seeds: how many the strategies have."""
+    if seeds == {1}:
+        return "A dot is that of one seed, its line the 95 % interval over test images alone"
+    over = "seeds and test images" + ", of one seed over test images alone" * (1 in seeds)
+    return f"A dot is the mean over seeds, its line the 95 % interval over {over}"
 
 
 def _dots_facts(shown: Sequence[tuple], view: str, texts: Sequence[str]) -> list[dict]:

@@ -23,7 +23,10 @@ TERMS = {  # one sentence each; tabs show them on hover, on focus and in the lis
         "Area under the ROC curve: how often a random image of a class gets a higher probability "
         "for it than a random image of another; 50 % is chance."
     ),
-    "average precision": "Area under the precision-recall curve, averaged over classes.",
+    "average precision": (
+        "Area under the precision-recall curve of the class looked for; with more than two classes "
+        "the mean over them."
+    ),
     "backbone": "The pretrained network that turns an image into features; the head sits on it.",
     "balanced accuracy": (
         "The mean over classes of the share of their test images found, so that a rare class "
@@ -36,7 +39,7 @@ TERMS = {  # one sentence each; tabs show them on hover, on focus and in the lis
     ),
     "confidence interval": (
         "95 % of intervals made this way hold the true value; it covers both the seeds and the "
-        "choice of test images."
+        "choice of test images, of one seed or of an ensemble the test images alone."
     ),
     "consensus": "The class most strategies predict, and how many of them do.",
     "disagreement": (
