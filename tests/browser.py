@@ -159,7 +159,7 @@ def visiting(browser, address: str, looks=DESK) -> Iterator:
     """
     with staying(browser, address, looks) as (page, wrong):
         yield page
-    assert not wrong
+    assert not wrong, wrong
 
 
 @contextlib.contextmanager

@@ -86,7 +86,7 @@ def is_table(name: str) -> bool:
 def copies(files: Mapping[str, Path]) -> set[str]:
     """Files that are another's byte by byte, and but for the case of letters its name, too.
 
-    Kaggle's zip of HAM10000 holds images_part_1 and IMAGES_part_1, so to say.
+    Kaggle's zip of HAM10000 holds every image twice so.
     """
     first: dict[str, str] = {}
     firsts = {name: first.setdefault(name.casefold(), name) for name in sorted(files)}
