@@ -80,17 +80,21 @@ def wire(lab, watching: Watching):
         return _look(lab, chosen, seen)
 
     @told
+    def choose(chosen: str | None, seen: dict):
+        return _once_more(_look(lab, chosen, seen))
+
+    @told
     def stop(chosen: str, seen: dict):
         lab.stop(chosen)
-        return _look(lab, chosen, seen)
+        return _once_more(_look(lab, chosen, seen))
 
     @told
     def resume(chosen: str, seen: dict):
         lab.resume(chosen)
-        return _look(lab, chosen, seen)
+        return _once_more(_look(lab, chosen, seen))
 
     gr.Timer(TICK_SECONDS).tick(look, watching.inputs, watching.outputs, **QUIET)
-    watching.study.input(look, watching.inputs, watching.outputs, **QUIET)
+    watching.study.input(choose, watching.inputs, watching.outputs, **QUIET)
     for button, act in ((watching.stop, stop), (watching.resume, resume)):
         button.click(act, watching.inputs, watching.outputs, api_visibility="private")
     _wire_delete(lab, watching)
@@ -125,7 +129,15 @@ def _ask(lab, name: str) -> tuple:
 def _delete(lab, name: str, seen: dict) -> list:
     lab.delete(name, "study")
     gr.Success(f"{parts.esc(name)} is deleted.")
-    return _look(lab, None, seen)
+    return _once_more(_look(lab, None, seen))
+
+
+def _once_more(looked: list) -> list:
+    """What was looked at, to be told again by the next tick.
+
+    The answer of a tick that began before may reach the page after this one, and would stay.
+    """
+    return [*looked[:-1], {}]
 
 
 def arrive(lab):
