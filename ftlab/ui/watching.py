@@ -98,7 +98,7 @@ def wire(lab, watching: Watching):
     for button, act in ((watching.stop, stop), (watching.resume, resume)):
         button.click(act, watching.inputs, watching.outputs, api_visibility="private")
     _wire_delete(lab, watching)
-    return look
+    return choose
 
 
 def _wire_delete(lab, watching: Watching) -> None:
