@@ -37,7 +37,7 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
     _wire_asking(lab, asking)
     look = watching.wire(lab, studies)
     for started in _wire_start(lab, asking, studies, pages):
-        started.success(look, studies.inputs, studies.outputs, **QUIET)
+        started.success(look, studies.inputs, studies.outputs, **QUIET, **watching.AS_IT_COMES)
 
     def load(demo: gr.Blocks) -> None:
         form = asking.form
@@ -52,7 +52,7 @@ def tab(lab, mode: Mode) -> SimpleNamespace:
             **QUIET,
         )
         demo.load(told(lambda: watching.arrive(lab)), None, pages, **QUIET)
-        demo.load(look, studies.inputs, studies.outputs, **QUIET)
+        demo.load(look, studies.inputs, studies.outputs, **QUIET, **watching.AS_IT_COMES)
 
     return SimpleNamespace(load=load, study=studies.study)
 

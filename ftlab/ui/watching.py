@@ -13,6 +13,9 @@ from . import charts, parts, progress
 from .parts import told
 
 TICK_SECONDS = 2.0
+# Answers may overtake each other. Gradio's server would then keep the list of an older one and
+# refuse, for good, what was chosen from a newer; so what a page says it shows is taken as it comes.
+AS_IT_COMES = {"preprocess": False}
 QUIET = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 NOTHING = ("No study yet", "Ask for one under “New study”; it can be watched here.")
 
@@ -21,7 +24,8 @@ NOTHING = ("No study yet", "Ask for one under “New study”; it can be watched
 class Watching:
     """The components that show studies.
 
-    `doomed` names the study that the question is of; `seen` holds digests of what is shown.
+    `doomed` names the study that the question is of; `seen` holds digests of what is shown, on the
+    page itself: it changes with what it tells of, whichever answer comes last.
     """
 
     study: gr.Radio
@@ -36,7 +40,7 @@ class Watching:
     keep: gr.Button
     sure: gr.Button
     doomed: gr.State
-    seen: gr.State
+    seen: gr.JSON
 
     @property
     def inputs(self) -> list:
@@ -69,7 +73,7 @@ def build() -> Watching:
             plot = gr.Plot(show_label=False, visible=False, elem_classes="ft-plot")
             table = gr.HTML()
     sureness = delete, confirm, question, keep, sure, gr.State(None)
-    return Watching(study, head, stop, resume, plot, table, *sureness, gr.State({}))
+    return Watching(study, head, stop, resume, plot, table, *sureness, gr.JSON({}, visible=False))
 
 
 def wire(lab, watching: Watching):
@@ -80,25 +84,22 @@ def wire(lab, watching: Watching):
         return _look(lab, chosen, seen)
 
     @told
-    def choose(chosen: str | None, seen: dict):
-        return _once_more(_look(lab, chosen, seen))
-
-    @told
     def stop(chosen: str, seen: dict):
-        lab.stop(chosen)
-        return _once_more(_look(lab, chosen, seen))
+        lab.stop(_name(chosen))
+        return _look(lab, chosen, seen)
 
     @told
     def resume(chosen: str, seen: dict):
-        lab.resume(chosen)
-        return _once_more(_look(lab, chosen, seen))
+        lab.resume(_name(chosen))
+        return _look(lab, chosen, seen)
 
-    gr.Timer(TICK_SECONDS).tick(look, watching.inputs, watching.outputs, **QUIET)
-    watching.study.input(choose, watching.inputs, watching.outputs, **QUIET)
+    gr.Timer(TICK_SECONDS).tick(look, watching.inputs, watching.outputs, **QUIET, **AS_IT_COMES)
+    watching.study.input(look, watching.inputs, watching.outputs, **QUIET, **AS_IT_COMES)
     for button, act in ((watching.stop, stop), (watching.resume, resume)):
-        button.click(act, watching.inputs, watching.outputs, api_visibility="private")
+        asked = watching.inputs, watching.outputs
+        button.click(act, *asked, api_visibility="private", **AS_IT_COMES)
     _wire_delete(lab, watching)
-    return choose
+    return look
 
 
 def _wire_delete(lab, watching: Watching) -> None:
@@ -108,7 +109,7 @@ def _wire_delete(lab, watching: Watching) -> None:
     """
     hide = [lambda: gr.Column(visible=False), None, watching.confirm]
     asked = [watching.question, watching.confirm, watching.doomed]
-    watching.delete.click(told(partial(_ask, lab)), watching.study, asked, **QUIET)
+    watching.delete.click(told(partial(_ask, lab)), watching.study, asked, **QUIET, **AS_IT_COMES)
     for event in (watching.keep.click, watching.study.input):
         event(*hide, **QUIET)
     gone = watching.sure.click(
@@ -116,11 +117,18 @@ def _wire_delete(lab, watching: Watching) -> None:
         [watching.doomed, watching.seen],
         watching.outputs,
         api_visibility="private",
+        **AS_IT_COMES,
     )
     gone.success(*hide, **QUIET)
 
 
-def _ask(lab, name: str) -> tuple:
+def _name(chosen) -> str:
+    """The study that a page says it chose, which may say anything."""
+    return chosen if isinstance(chosen, str) else ""
+
+
+def _ask(lab, chosen: str) -> tuple:
+    name = _name(chosen)
     lab.deletable(name, "study")
     said = f"Delete <strong>{parts.esc(name)}</strong> with all its runs for good?"
     return f'<p role="alert">{said}</p>', gr.Column(visible=True), name
@@ -129,15 +137,7 @@ def _ask(lab, name: str) -> tuple:
 def _delete(lab, name: str, seen: dict) -> list:
     lab.delete(name, "study")
     gr.Success(f"{parts.esc(name)} is deleted.")
-    return _once_more(_look(lab, None, seen))
-
-
-def _once_more(looked: list) -> list:
-    """What was looked at, to be told again by the next tick.
-
-    The answer of a tick that began before may reach the page after this one, and would stay.
-    """
-    return [*looked[:-1], {}]
+    return _look(lab, None, seen)
 
 
 def arrive(lab):
@@ -147,10 +147,11 @@ def arrive(lab):
 
 
 def _look(lab, chosen: str | None, seen: dict) -> list:
-    """The whole state of the chosen study, skipping what this page shows already.
+    """The whole state of the chosen study, skipping what this page says it shows already.
 
     Where none is chosen, or the chosen one is gone, the first of the list is: one at work.
     """
+    seen = seen if isinstance(seen, dict) else {}
     listed = progress.listed(lab.studies())
     names = [name for _, name in listed]
     picked = chosen if chosen in names else next(iter(names), None)
