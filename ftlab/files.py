@@ -134,8 +134,13 @@ def new_array(path: Path, dtype, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def disk_full(error: BaseException) -> bool:
-    """Whether an error says that nothing more fits, on the disk or in the quota."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    """Whether an error says that nothing more fits, on the disk or in the quota.
+
+    Part of the hub's client is no Python: its error is no OSError and has the number in words.
+    """
+    numbers = (errno.ENOSPC, errno.EDQUOT)
+    known = isinstance(error, OSError) and error.errno in numbers
+    return known or any(f"(os error {number})" in str(error) for number in numbers)
 
 
 def in_words(error: BaseException) -> str:

@@ -17,7 +17,7 @@ import torch
 from timm.models import is_model_pretrained
 from torch import Tensor
 
-from . import backbones
+from . import backbones, files
 from .records import BadInput
 from .tensors import read as tensors_of
 from .unpickling import shown
@@ -85,13 +85,11 @@ def keep(theta0: Theta0, cache: Path) -> None:
     """Copy a file's theta_0 into the cache, so that its runs outlive the file they came from."""
     from safetensors.torch import save
 
-    from .files import write
-
     path = cache / "weights" / f"{theta0.checksum}.safetensors"
     if theta0.kind == "file" and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         content = save(dict(theta0.tensors))
-        write(path, lambda temporary: temporary.write_bytes(content))
+        files.write(path, lambda temporary: temporary.write_bytes(content))
 
 
 def recall(backbone: str, record: Mapping, seed: int, cache: Path) -> Theta0:
@@ -129,8 +127,6 @@ def fetch(backbone: str) -> Path:
         return BUNDLED
     import huggingface_hub as hub
 
-    from .datasets.hub import no_room
-
     repository = hub_repository(backbone)
     cached = hub.try_to_load_from_cache(repository, FILE)
     if isinstance(cached, str):
@@ -147,7 +143,7 @@ def fetch(backbone: str) -> Path:
     try:
         return Path(hub.hf_hub_download(repository, FILE, etag_timeout=HUB_SECONDS))
     except Exception as error:  # the hub client's own tree of errors, OSError, HTTP errors
-        if no_room(error):
+        if files.disk_full(error):
             raise BadInput(
                 f"The disk has no room for the ImageNet weights of {backbone} ({repository}): "
                 "free some space."

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import gradio as gr
+import httpx
 import pytest
 from browser import chromium, lacking, visiting
 from trainers import ALL, FakeLab, values
@@ -247,6 +248,29 @@ def test_a_study_is_deleted_once_asked_and_never_another_thing_of_its_name(lab):
     with gr.Blocks():
         watching._delete(lab, doomed, {})
     assert deleted == asked_of == [("one", "study")]
+
+
+def test_answers_that_overtake_each_other_leave_no_page_behind(lab):
+    """What an older one left at the server neither refuses a choice nor says what is shown."""
+    name = started(lab, 4, "stopped")
+    with gr.Blocks(analytics_enabled=False) as demo:
+        studies = watching.build()  # whose list, as the server has it, lacks that study
+        watching.wire(lab, studies)
+    _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, _frontend=False)
+    (tick,) = [id for id, fn in demo.fns.items() if "tick" in [event for _, event in fn.targets]]
+    try:
+        for seen in ({}, {"list": "older"}, "junk", None):
+            asked = {"data": [name, seen], "fn_index": tick, "session_hash": "s"}
+            answer = httpx.post(f"{address}gradio_api/run/predict", json=asked)
+            assert answer.status_code == 200 and "4 of 12 epochs" in answer.json()["data"][1]
+        asked["data"][1] = answer.json()["data"][-1]  # as the page has it, and not the session
+        asked["session_hash"] = "another"
+        again = httpx.post(f"{address}gradio_api/run/predict", json=asked).json()["data"]
+        assert "epochs" not in str(again)
+        asked["data"][0] = ["no name"]
+        assert httpx.post(f"{address}gradio_api/run/predict", json=asked).status_code == 200
+    finally:
+        demo.close()
 
 
 def test_what_is_deleted_is_what_was_asked_about_wherever_the_list_has_moved(lab):

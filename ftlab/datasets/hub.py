@@ -29,7 +29,7 @@ def download(repository: str) -> tuple[Path, bool]:
     except BadInput:
         raise
     except Exception as error:  # no network shows itself in many kinds of exception
-        if no_room(error):
+        if disk_full(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         answered = isinstance(error, HfHubHTTPError)
         reason = "answered with an error" if answered else "cannot be reached"
@@ -39,14 +39,6 @@ def download(repository: str) -> tuple[Path, bool]:
         f"The Hugging Face hub {reason}, and {repository} is not in the local cache: "
         "download its files elsewhere and import them as a folder."
     )
-
-
-def no_room(error: Exception) -> bool:
-    """Whether a download ended because the disk is full.
-
-    Part of the hub's client is no Python: its error is of another kind and has the number in words.
-    """
-    return disk_full(error) or f"(os error {errno.ENOSPC})" in str(error)
 
 
 def _cached(repository: str) -> Path | None:

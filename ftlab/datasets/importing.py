@@ -218,10 +218,7 @@ def _checked(
     own = np.array([r.item.split or "" for r in readings])
     together = checks.trusted(exact, near, len(own))
     split = splits.divide(own, labels, groups, together, fractions, seed)
-    _, first, which = np.unique(
-        splits.joined(groups, together), return_index=True, return_inverse=True
-    )
-    draws = groups[first][which]  # copies are one draw for intervals, as a patient's images are
+    draws = splits.draws(groups, together)
     try:
         judged = splits.judge(labels, draws, split, classes, own=bool(own[0]))
     except BadInput as error:  # what was noticed before may be the reason

@@ -51,6 +51,12 @@ def joined(groups: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     return clusters(np.concatenate([same_group, pairs]), len(groups))
 
 
+def draws(groups: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """The group (N,) that each image counts in where images are resampled: copies are one draw."""
+    _, first, which = np.unique(joined(groups, pairs), return_index=True, return_inverse=True)
+    return groups[first][which]
+
+
 def assign(
     labels: np.ndarray, groups: np.ndarray, fractions: Mapping[str, float], seed: int
 ) -> np.ndarray:
