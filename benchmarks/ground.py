@@ -24,8 +24,8 @@ from ftlab import queue, studies  # noqa: E402
 from ftlab.lab import Lab  # noqa: E402
 from ftlab.records import Question, Settings  # noqa: E402
 
-QUICK = Settings(epochs=4, size=48, batch=16)
-LONG = Settings(epochs=10_000, size=48, batch=16)
+QUICK = Settings(epochs=4, size=48, batch=16, precision="float32")
+LONG = Settings(epochs=10_000, size=48, batch=16, precision="float32")
 STRATEGIES = ("full", "lp_ft")
 WAIT = 1800.0  # seconds for anything, on a machine that may be busy
 

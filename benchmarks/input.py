@@ -52,7 +52,8 @@ def main(
             pixels, rows = data.array(WORK[name]), np.arange(images)
             split = Split(pixels, rows, data.labels[rows])
             few = Split(pixels, rows[:4], data.labels[:4])  # validation is not what is measured
-            settings = Settings(epochs=turns + 1, size=WORK[name], batch=BATCH)
+            about = dict(size=WORK[name], batch=BATCH, precision="float32")
+            settings = Settings(epochs=turns + 1, **about)
             network = backbones.build(name, CLASSES, weights.load(name, "random"), seed=0)
             network.to(memory_format=torch.channels_last)
             plan = strategies.write_plan("full", network.layout(), settings.epochs)

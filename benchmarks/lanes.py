@@ -31,6 +31,7 @@ def main(
     backbone: str = "ftlab_mini",
     size: Annotated[int, typer.Option(help="Pixels.")] = 96,
     epochs: int = 6,
+    precision: str = "float32",
     seeds: int = 8,
     turns: int = 2,
 ) -> None:
@@ -41,6 +42,7 @@ def main(
             for number, (way, changed) in enumerate(WAYS.items()):
                 asked = ["compare", "drawn", "--backbone", backbone, "--weights", "random"]
                 asked += ["--strategies", "full", "--seeds", seeds, "--epochs", epochs]
+                asked += ["--precision", precision]
                 began = time.perf_counter()
                 _ftlab(home, changed, *asked, "--size", size, "--name", f"s{turn}-{number}")
                 taken[way].append(time.perf_counter() - began)

@@ -74,7 +74,7 @@ def main(
     shrink: Annotated[int, typer.Option(help="So many times fewer images.")] = 1,
     out: Annotated[Path | None, typer.Option(help="A JSON file for what was measured.")] = None,
 ) -> None:
-    settings, found = Settings(epochs=epochs, size=SIZE), []
+    settings, found = Settings(epochs=epochs, size=SIZE, precision="float32"), []
     with tempfile.TemporaryDirectory(prefix="ftlab-") as home:
         lab = Lab(Path(home))
         per_class = 2 + round(max(IMAGES) // shrink / CLASSES / 0.8)

@@ -32,7 +32,7 @@ def main(backbone: str = "resnet50", size: int = 224, turns: int = 15) -> None:
     with tempfile.TemporaryDirectory(prefix="ftlab-") as home:
         lab = Lab(Path(home))
         lab.import_data("phantom:chest_xray", "drawn", per_class=8, seed=1)
-        settings = Settings(epochs=1, size=size, batch=8)
+        settings = Settings(epochs=1, size=size, batch=8, precision="float32")
         question = Question("drawn", [backbone], STRATEGIES, [0], settings, "random", name="three")
         for event in lab.work(lab.ask(question), lambda: False):
             if event["event"] == "failed":

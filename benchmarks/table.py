@@ -45,7 +45,7 @@ import arithmetic as steps  # noqa: E402
 import plain  # noqa: E402
 from allocation import GLIBC  # noqa: E402
 
-from ftlab import arithmetic, backbones, datasets, files, freezing, strategies, weights  # noqa: E402
+from ftlab import arithmetic, backbones, datasets, freezing, strategies, weights  # noqa: E402
 from ftlab import features as kept  # noqa: E402
 from ftlab.backbones import Network  # noqa: E402
 from ftlab.lab import Lab  # noqa: E402
@@ -91,7 +91,7 @@ class Ground:
 def ground(backbone: str, images: int, epochs: int, batch: int, given: Path | None):
     """About `images` training pictures, drawn and laid out for both sides."""
     size = steps.WORK[backbone]
-    settings = Settings(epochs=epochs, size=size, batch=batch, precision="auto")
+    settings = Settings(epochs=epochs, size=size, batch=batch)
     with tempfile.TemporaryDirectory(prefix="ftlab-") as scratch:
         home, folder = Path(scratch) / "home", Path(scratch) / "pictures"
         classes = 4  # of chest X-rays
@@ -103,7 +103,7 @@ def ground(backbone: str, images: int, epochs: int, batch: int, given: Path | No
         where = theta_0(backbone, given)
         task = plain.Task(folder, backbone, epochs, batch, weights=where)
         task = replace(task, workers=plain.faster_workers(task))
-        arithmetic.settled(settings, backbone, home / "cache")
+        settings = arithmetic.settled(settings, backbone, home / "cache")
         yield Ground(home, folder, task, settings, str(where) if where else "random")
 
 
@@ -174,7 +174,8 @@ def process(on: Ground, side: str, seed: int) -> dict:
     if side == "ours":
         asked = f"-m ftlab compare {DATA} --backbone {on.backbone} --strategies {eight}"
         asked += f" --epochs {on.task.epochs} --batch {on.task.batch} --size {on.settings.size}"
-        asked += f" --seeds 1 --json --precision auto --weights {on.weights} --name process-{seed}"
+        asked += f" --seeds 1 --json --precision {on.settings.precision} --weights {on.weights}"
+        asked += f" --name process-{seed}"
         command = [sys.executable, *asked.split()]
     else:
         command, changed = loop(on, eight, seed), GLIBC
@@ -324,15 +325,13 @@ def measure(on: Ground, rows: list[str], seeds: int, rounds: int, rate: float) -
     r = taken[best] / taken[steps.PLAIN]
     data = datasets.open_dataset(on.home / "data", DATA)
     images = {split: len(data.indices(split)) for split in ("train", "val", "test")}
-    chosen = files.read_json(on.home / "cache" / arithmetic.NAME)
-    precision = next(iter(chosen.values()))["precision"]
     print(f"\n{backbone} at {settings.size} px, {images}, {settings.epochs} epochs, batch")
-    print(f"{settings.batch}: r = {r:.2f} ({best}); ftlab in {precision}; the loop reads with")
-    print(f"{on.task.workers} processes, its weights {on.weights.rsplit('/')[-1]}\n")
+    print(f"{settings.batch}: r = {r:.2f} ({best}); ftlab in {settings.precision}; the loop reads")
+    print(f"with {on.task.workers} processes, its weights {on.weights.rsplit('/')[-1]}\n")
     print("| | ftlab | plain | ratio | bound | operations |", end=" ")
     print("times the limit | ftlab, % | plain, % |")
     print("|---|---|---|---|---|---|---|---|---|")
-    yield {"steps": taken, "r": r, "precision": precision, "images": images, **asdict(settings)}
+    yield {"steps": taken, "r": r, "images": images, **asdict(settings)}
     for row in (row for row in ROWS if row in rows):
         strategy, knobs = named(backbone, row)
         network = backbones.skeleton(backbone, len(data.classes))

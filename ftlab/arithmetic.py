@@ -27,13 +27,16 @@ def settled(settings: Settings, backbone: str, cache: Path) -> Settings:
     """The settings with the precision of an "auto" found: float32 unless another is clearly faster.
 
     Other work on the machine weighs on all alike, since they take turns. What was found is kept in
-    the cache for the same backbone, size, batch, device, threads and PyTorch.
+    the cache for the same backbone, size, batch, device, threads and PyTorch. Where bfloat16 cannot
+    be faster nothing is tried.
 
     Raises:
-        BadInput: there is no such backbone.
+        BadInput: there is no such backbone to try.
     """
     if settings.precision != AUTO:
         return settings
+    if devices.imitates_bfloat16(devices.pick()):
+        return replace(settings, precision="float32")
     here = devices.describe()
     place = f"{here['device_name']}, {here['threads']} threads, torch {here['torch']}"
     key = f"{backbone} at {settings.size} px, batch {settings.batch}; {place}"

@@ -43,6 +43,9 @@ def asked(question: Question, home: Path) -> tuple[Path, Study, dict | None]:
     folder = home / "checkpoints" / study.name
     if (folder / "study.json").exists():
         before = studies.read(folder)
+        if study.settings.precision == "auto":  # the one that the study computes in
+            precision = before.settings.precision
+            study = replace(study, settings=replace(study.settings, precision=precision))
         if not before.same_question(study):
             raise BadInput(
                 f"The study {study.name} asks something else (data, weights or settings differ): "

@@ -134,7 +134,7 @@ def leaderboard(answer: Mapping) -> None:
     }
     if board["rows"]:
         table(rows, columns)
-        say(f"{MEANS}; learning rates {_rates(board)}.")
+        say(f"{MEANS}, in {board['precision']}; learning rates {_rates(board)}.")
     if any((p := r["to_full"]) and p["seeds"] < 5 and not p["corrected"] for r in board["rows"]):
         say(FEW_SEEDS)
     for row in answer["runs"]:

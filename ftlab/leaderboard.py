@@ -27,15 +27,15 @@ MEANS = ("seconds", "trained_parameters", "stored_bytes", "peak_memory_bytes")
 
 
 def leaderboard(folder: Path) -> dict:
-    """{metric, tuning, tuned, rates, maps, rows, ensembles, verdicts} of finished runs.
+    """{metric, tuning, tuned, rates, precision, maps, rows, ensembles, verdicts} of finished runs.
 
-    A row: {backbone, strategy, lr, seeds, balanced_accuracy and auroc as {mean, low, high, sd},
-    the other test metrics and the costs as means, to_full: the paired difference or None, energy,
-    pointing and road: {mean, low, high, sd} where its runs' maps were looked at, else None}, the
-    best mean first. Fractions, seconds and bytes. `tuning` is `ftlab.tuning.report`, `tuned` that
-    in words, `rates` with a caution where there is one; `maps` is `ftlab.looks.about`; `ensembles`
-    are those of `_ensemble`; `verdicts` maps a backbone to its sentence. The answer is kept until a
-    run ends, and is not to be changed.
+    A row: {backbone, strategy, lr, precision, seeds, balanced_accuracy and auroc as {mean, low,
+    high, sd}, the other test metrics and the costs as means, to_full: the paired difference or
+    None, energy, pointing and road: {mean, low, high, sd} where its runs' maps were looked at, else
+    None}, the best mean first. Fractions, seconds and bytes. `tuning` is `ftlab.tuning.report`,
+    `tuned` that in words, `rates` with a caution where there is one, `precision` that of all rows
+    in words; `maps` is `ftlab.looks.about`; `ensembles` are those of `_ensemble`; `verdicts` maps a
+    backbone to its sentence. The answer is kept until a run ends, and is not to be changed.
     """
     return _leaderboard(folder, tuple(_ended(folder)))
 
@@ -77,6 +77,7 @@ def _leaderboard(folder: Path, _ended: tuple) -> dict:
         "tuning": tuned,
         "tuned": tuning.words(tuned),
         "rates": "; ".join(filter(None, (tuning.words(tuned), tuning.edge(tuned)))),
+        "precision": _precision(rows),
         "maps": looks.about(maps),
         "rows": rows,
         "ensembles": ensembles,
@@ -112,6 +113,7 @@ def _row(folder: Path, done: list[Cell], probs: list[np.ndarray], y_true, groups
         "backbone": done[0].backbone,
         "strategy": done[0].strategy,
         "lr": questions[0]["knobs"]["lr"],
+        "precision": questions[0]["settings"]["precision"],  # of all runs of a backbone
         "seeds": [cell.seed for cell in done],
     }
     for metric in answers[0]["test"]:
@@ -120,6 +122,14 @@ def _row(folder: Path, done: list[Cell], probs: list[np.ndarray], y_true, groups
     for metric in WITH_INTERVAL:
         row[metric] = statistics.interval(y_true, probs, groups, metric)
     return row | {name: fmean(answer[name] for answer in answers) for name in MEANS}
+
+
+def _precision(rows: list[dict]) -> str:
+    """In which precision runs computed, by backbone where they differ."""
+    found = {row["backbone"]: row["precision"] for row in rows}
+    if len(set(found.values())) < 2:
+        return next(iter(found.values()), "")
+    return ", ".join(f"{precision} ({backbone})" for backbone, precision in found.items())
 
 
 def _ensemble(folder: Path, finished: dict[str, list[Cell]], probs: dict, y_true, groups) -> dict:

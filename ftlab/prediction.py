@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from . import backbones, files, folding, maps, runs, sharing, studies, train, weights
+from . import device as devices
 from . import explain as explaining
 from .backbones import Network
 from .datasets import Picture, read_image, resize
@@ -239,12 +240,16 @@ def _held() -> int:
 def restore(folder: Path, cache: Path) -> tuple[Network, dict]:
     """(network in eval mode on the CPU, run.json) of a finished run, from its folder and theta_0.
 
+    Where the processor only imitates bfloat16 the run answers in float32, ten times as fast.
+
     Raises:
         BadInput: theta_0 is not on this machine, or the weight file is absent or damaged.
     """
     if not (folder / "best.safetensors").exists():
         raise BadInput(f"The run {folder.name} is here without its weights.")
     question = files.read_json(folder / "run.json")
+    if devices.imitates_bfloat16(torch.device("cpu")):
+        question["settings"]["precision"] = "float32"
     theta0 = weights.recall(question["backbone"], question["weights"], question["seed"], cache)
     plan, classes = question["plan"], len(question["data"]["classes"])
     network = backbones.build(

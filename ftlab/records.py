@@ -126,7 +126,7 @@ class Settings:
     augment: str = "none"
     flips: bool = False
     views: int | None = None  # augmented views of each image, in turn; None: a new one every epoch
-    precision: str = "float32"  # or bfloat16, or auto: the faster one here (ftlab.arithmetic)
+    precision: str = "auto"  # the faster one here (ftlab.arithmetic); or float32, or bfloat16
     class_weights: bool = False
     patience: int | None = None  # epochs without a better one before the last phase stops
     select: str = "balanced_accuracy"  # which validation value picks the best epoch

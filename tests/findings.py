@@ -25,6 +25,7 @@ def row(strategy: str, mean: float, seeds: int = 3, difference: float | None = 0
         "backbone": "tiny",
         "strategy": strategy,
         "lr": 0.001,
+        "precision": "float32",
         "seeds": list(range(seeds)),
         "balanced_accuracy": estimate(mean, seeds),
         "auroc": estimate(min(mean + 0.02, 0.99), seeds),
@@ -64,7 +65,7 @@ def answer(study: str = "moles", seeds: int = 3, found: list[dict] | None = None
     ]
     verdicts = {each["backbone"]: "Undecided; learning rates were not tuned." for each in found}
     board = {"metric": "balanced_accuracy", "tuning": None, "tuned": "not tuned"}
-    board["rates"] = board["tuned"]
+    board |= {"rates": board["tuned"], "precision": "float32"}
     board |= {"rows": found, "verdicts": verdicts, "ensembles": [], "maps": None}
     own = {"study": study, "state": "finished", "reason": None, "runs": runs}
     return {**own, "leaderboard": board, **more}

@@ -18,7 +18,7 @@ def small(monkeypatch, tmp_path):
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(demo, "PER_CLASS", 20)
     monkeypatch.setattr(demo, "SEEDS", range(1))
-    monkeypatch.setattr(demo, "SETTINGS", Settings(epochs=2, size=32))
+    monkeypatch.setattr(demo, "SETTINGS", Settings(epochs=2, size=32, precision="float32"))
     return tmp_path
 
 

@@ -19,7 +19,7 @@ from ftlab.records import Settings
 from ftlab.strategies import STRATEGIES, write_plan
 from ftlab.train import fit, predict
 
-SETTINGS = Settings(epochs=4, size=32, batch=8)
+SETTINGS = Settings(epochs=4, size=32, batch=8, precision="float32")
 
 
 def named(n: int, seed: int) -> Split:

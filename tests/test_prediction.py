@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 from PIL import Image
 from tiny import QUICK, ask, bands, test_files, trained
 
-from ftlab import backbones, files, metrics, prediction, runs, studies, train, weights
+from ftlab import backbones, device, files, metrics, prediction, runs, studies, train, weights
 from ftlab.context import prepare
 from ftlab.lab import Lab
 from ftlab.records import BadInput
@@ -51,6 +53,21 @@ def test_predicting_a_test_file_gives_what_test_npz_holds(study):
             assert test["index"].tolist() == index.tolist()
             assert run["probs"] == pytest.approx(test["probs"][place], abs=1e-4), run["run"]
     assert answer["without_weights"] == []
+
+
+def test_what_a_processor_only_imitates_is_answered_in_float32(study, monkeypatch):
+    home, _ = study
+    rounded = trained(home, name="rounded", settings=replace(QUICK, precision="bfloat16"))
+    (run,) = [rounded / cell.name for cell in finished(rounded)]
+    image, probs = test_files(home)[0][:1], {}
+    for imitates in (True, False):
+        monkeypatch.setattr(prediction, "_kept", OrderedDict())
+        monkeypatch.setattr(device, "imitates_bfloat16", lambda on, imitates=imitates: imitates)
+        (answer,) = Lab(home).predict(image, "rounded")["images"]
+        probs[imitates] = answer["runs"][0]["probs"]
+    assert probs[False] == pytest.approx(runs.predictions(run)["probs"][0], abs=1e-2)
+    assert probs[True] != probs[False] and probs[True] == pytest.approx(probs[False], abs=1e-2)
+    assert files.read_json(run / "run.json")["settings"]["precision"] == "bfloat16"
 
 
 def test_a_restored_network_gives_the_test_probabilities_in_the_same_bits(study):

@@ -19,7 +19,7 @@ from ftlab.records import Settings
 from ftlab.strategies import write_plan
 from ftlab.train import Split
 
-SETTINGS = Settings(size=32, batch=8)
+SETTINGS = Settings(size=32, batch=8, precision="float32")
 CLASSES = 3
 
 

@@ -323,7 +323,8 @@ def test_a_report_shows_data_limits_commands_images_and_maps(lab, page):
     assert "No patients or groups are known" in page
     line = re.search(r"python -m ftlab compare [^<]*", page)[0]
     assert "--strategies full,linear_probe,truncated,transfusion --seeds 2" in line
-    assert "--epochs 2 --size 32 --batch 8 --weights random --name bands" in line
+    options = "--epochs 2 --size 32 --batch 8 --precision float32 --weights random --name bands"
+    assert options in line and "<dt>computed in</dt><dd>float32</dd>" in page
     images = page.count('src="data:image/jpeg')
     shown = page.count('<div class="hard">')
     assert shown and images == shown * (1 + len(STRATEGIES))

@@ -22,7 +22,7 @@ from ftlab.records import Epoch, Phase, Plan, Settings
 from ftlab.strategies import STRATEGIES, write_plan
 from ftlab.train import SCHEDULES, Diverged, Split, fit, predict, steps, validate
 
-SETTINGS = Settings(epochs=2, size=32, batch=8)
+SETTINGS = Settings(epochs=2, size=32, batch=8, precision="float32")
 TRAIN, VAL = split(20, seed=1), split(12, seed=2)
 every_strategy = pytest.mark.parametrize("strategy", STRATEGIES)
 

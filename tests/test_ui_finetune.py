@@ -53,7 +53,7 @@ def test_what_the_form_offers_is_what_training_knows():
 
     assert question.CHOICES == {
         "augment": augment.PRESETS,
-        "precision": (*device.PRECISIONS, arithmetic.AUTO),
+        "precision": (arithmetic.AUTO, *device.PRECISIONS),
         "optimizer": tuple(train.OPTIMIZERS),
         "schedule": ("cosine", "constant"),
         "select": tuple(train.SELECT),
@@ -127,7 +127,7 @@ def test_what_is_missing_is_said_in_a_sentence(form, changes, message):
 
 def test_every_setting_of_the_page_reaches_the_question(form):
     given = {
-        **{"size": 128, "batch": 16, "augment": "light", "precision": "auto", "flips": True},
+        **{"size": 128, "batch": 16, "augment": "light", "precision": "float32", "flips": True},
         **{"optimizer": "sgd", "schedule": "constant", "select": "loss", "class_weights": True},
     }
     texts = {"lr": "0.01", "train_per_class": "50", "views": "4", "patience": "3"}

@@ -166,7 +166,7 @@ def test_a_terminal_says_the_same_of_rows_without_a_p(capsys, seeds, few):
 
 def test_the_caption_says_what_the_numbers_rest_on():
     caption = board.caption(board.cells([findings.answer()]))
-    assert "200 test images, 3 seeds, learning rates not tuned);" in caption
+    assert "200 test images, 3 seeds, computed in float32, learning rates not tuned);" in caption
     assert board.ONE_SEED not in caption
     assert board.ONE_SEED in board.caption(board.cells([findings.answer(seeds=1)]))
 

@@ -25,8 +25,9 @@ from ftlab.datasets import import_dataset
 from ftlab.lab import Lab
 from ftlab.records import Question, Settings
 
-QUICK = Settings(epochs=2, size=32, batch=8)
-OPTIONS = f"--backbone {TINY} --weights random --size 32 --epochs 2 --batch 8".split()
+QUICK = Settings(epochs=2, size=32, batch=8, precision="float32")
+QUICKLY = "--size 32 --epochs 2 --batch 8 --precision float32"
+OPTIONS = f"--backbone {TINY} --weights random {QUICKLY}".split()
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
 FORKING = multiprocessing.get_context("forkserver")
 FORKING.set_forkserver_preload(["ftlab.training", "gradio"])

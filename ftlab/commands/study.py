@@ -28,7 +28,7 @@ SETTINGS = {  # an option for each field of Settings, with what its help says
     "augment": "none, light or ttl.",
     "flips": "Mirror images too.",
     "views": "So many augmented views of each image, in turn; else a new one every epoch.",
-    "precision": "float32, bfloat16, or auto: the faster one here.",
+    "precision": "auto: the faster one here; or float32, or bfloat16.",
     "class_weights": "Weigh rare classes up.",
     "patience": "Epochs without a better one after which the last phase stops.",
     "select": "balanced_accuracy, average_precision or loss, on validation.",

@@ -73,7 +73,10 @@ def caption(found: Sequence[Cell]) -> str:
 
 def grounds(found: Sequence[Cell]) -> str:
     """What the numbers of the leaderboard rest on."""
-    rests = dict.fromkeys(f"{basis(cell.rows)}, {rates(cell.board)}" for cell in found)
+    rests = dict.fromkeys(
+        f"{basis(cell.rows)}, computed in {cell.rows[0]['precision']}, {rates(cell.board)}"
+        for cell in found
+    )
     alone = any(len(row["seeds"]) == 1 for cell in found for row in cell.rows)
     more = "".join(f" {say}." for say in (_ensembles(found), _looks(found)) if say)
     return (
@@ -135,6 +138,7 @@ def rows(found: Sequence[Cell]) -> list[dict]:
             "test images": row["balanced_accuracy"]["images"],
             "learning rate": row.get("lr"),
             "learning rates": cell.board["rates"],
+            "computed in": cell.rows[0]["precision"],
             "seconds": row["seconds"],
             "trained parameters": row.get("trained_parameters"),
             "stored bytes": row["stored_bytes"],

@@ -61,6 +61,7 @@ def _question(found: Found) -> Iterator[str]:
             "seeds": ", ".join(map(str, study.seeds)),
             "learning rates": rates(board_).removeprefix("learning rates "),
             "settings": about.settings_text(asdict(study.settings)),
+            "computed in": board_["precision"],
             **{
                 f"knobs of {strategy}": ", ".join(f"{k} {v}" for k, v in knobs.items())
                 for strategy, knobs in study.knobs.items()

@@ -14,7 +14,7 @@ from . import drawing
 DEFAULT = Settings()
 CHOICES = {  # of settings that take one of a few names, as `ftlab.train.check` knows them
     "augment": ("none", "light", "ttl"),
-    "precision": ("float32", "bfloat16", "auto"),
+    "precision": ("auto", "float32", "bfloat16"),
     "optimizer": ("adam", "adamw", "sgd"),
     "schedule": ("cosine", "constant"),
     "select": ("balanced_accuracy", "average_precision", "loss"),
@@ -24,7 +24,7 @@ ABOUT = {  # setting -> label, what it means
     "size": ("Image size, pixels", "Both sides; every image is resized to this square."),
     "batch": ("Batch, images", "Images a training step."),
     "augment": ("Augmentation", "light: small turns and shifts; ttl: random crops (Peng et al.)."),
-    "precision": ("Precision", "bfloat16 can be faster; auto tries a few steps of both here."),
+    "precision": ("Precision", "auto tries a few steps of both and takes the faster one here."),
     "optimizer": ("Optimizer", "Default rates are meant for Adam."),
     "schedule": ("Schedule", "How the rate falls within each phase."),
     "select": ("Best epoch by", "The validation value that picks the epoch to keep."),
