@@ -18,7 +18,7 @@ SOURCE, DATA, PER_CLASS, SEED = "phantom:chest_xray", "demo_chest_xray", 200, 1
 FRACTIONS = (0.3, 0.1, 0.6)  # 60 training images a class, and enough test images to tell
 HASH = "7c1d7dc147359a7e2f11deb3b8cb2f6e83e23b97a7e10423773edef1cdc4bd44"  # of what that draws
 SEEDS = range(5)
-SETTINGS = Settings(epochs=10, size=96, lr="auto", precision="float32")  # on any processor
+SETTINGS = Settings(epochs=10, size=96, lr="auto", precision="float32")  # as the one that ships
 
 
 def ask(lab: Lab, name: str, progress: Callable[[int, int], None] | None = None) -> Path:

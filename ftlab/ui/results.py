@@ -11,7 +11,7 @@ from ..modes import Mode
 from . import answers, costs, curves, ranking, takeaway
 from .parts import PRIVATE, empty, radio, told
 
-PICK = empty("No study picked", "Pick one above, or several to hold them side by side.")
+OPENING = empty("Reading the study", "Its intervals take some seconds the first time.")
 
 
 def tab(lab, mode: Mode) -> SimpleNamespace:
@@ -96,7 +96,7 @@ def _layout() -> SimpleNamespace:
         ui.cell = gr.Dropdown(
             [], label="Charts of", info="Study and backbone that the charts show.", visible=False
         )
-    ui.verdict = gr.HTML(PICK)
+    ui.verdict = gr.HTML(OPENING)
     with gr.Column(visible=False) as ui.body, gr.Tabs():
         with gr.Tab("Leaderboard"):
             _leaderboard(ui)
